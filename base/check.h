@@ -3,7 +3,6 @@
 #pragma once
 
 #include <fmt/format.h>
-
 #include <functional>
 #include <string>
 
@@ -19,8 +18,8 @@ void remove_state_dump(int token);
 
 }  // namespace us
 
-#define US_CHECK(condition, ...)                                              \
-  do {                                                                        \
-    if (!(condition)) [[unlikely]]                                            \
+#define US_CHECK(condition, ...)                                                         \
+  do {                                                                                   \
+    if (!(condition)) [[unlikely]]                                                       \
       ::us::check_failed(#condition, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__)); \
   } while (0)

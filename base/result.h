@@ -27,7 +27,7 @@ enum class ExitCode : int {
 
 // An error a user can act on: one message with five parts and a stable id.
 struct UserError {
-  std::string id;      // stable and greppable, e.g. "VM-003"
+  std::string id;  // stable and greppable, e.g. "VM-003"
   ExitCode exit_code = ExitCode::kUsage;
   std::string what;    // what failed, on what: "cannot open kernel image vmlinuz"
   std::string seen;    // what was found: "No such file or directory"

@@ -1,5 +1,5 @@
-// What a vCPU needs from the machine around it. Calls come on the vCPU thread, in program order, and
-// only between instructions that the machine could also stop at.
+// What a vCPU needs from the machine around it. Calls come on the vCPU thread, in program order,
+// and only between instructions that the machine could also stop at.
 #pragma once
 
 #include <cstdint>
@@ -33,9 +33,9 @@ class Bus {
   virtual GuestTsc tsc(Branches now) = 0;
   virtual void set_tsc(Branches now, GuestTsc value) = 0;
 
-  // True when the last call may have changed what the machine wants of the vCPU (an interrupt became
-  // pending, power-off was asked for): the vCPU then stops with StopReason::kAttention right after
-  // the current instruction. Reading it clears it.
+  // True when the last call may have changed what the machine wants of the vCPU (an interrupt
+  // became pending, power-off was asked for): the vCPU then stops with StopReason::kAttention right
+  // after the current instruction. Reading it clears it.
   virtual bool take_attention() = 0;
 };
 

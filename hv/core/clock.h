@@ -12,9 +12,9 @@ namespace us::hv {
 
 constexpr uint64_t kTscHz = 1'000'000'000;  // one tick a nanosecond, told to the guest by CPUID
 
-// What the live side observed: at `branches` the guest's clock read `tsc`, and until the next anchor
-// it advances `ticks_per_branch` (32.32 fixed point) per retired conditional branch, but never
-// beyond `tsc_ceiling`.
+// What the live side observed: at `branches` the guest's clock read `tsc`, and until the next
+// anchor it advances `ticks_per_branch` (32.32 fixed point) per retired conditional branch, but
+// never beyond `tsc_ceiling`.
 struct ClockAnchor {
   Branches branches;
   GuestTsc tsc;

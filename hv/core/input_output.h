@@ -12,7 +12,8 @@
 
 namespace us::hv {
 
-// --- Inputs ---------------------------------------------------------------------------------------
+// --- Inputs
+// ---------------------------------------------------------------------------------------
 
 // The clock's next anchor; timers whose deadline it passes fire.
 struct AnchorInput {
@@ -23,7 +24,8 @@ struct FrameInput {
   uint8_t device = 0;
   Bytes frame;
 };
-// The disk request `request` of disk `device` is done. `data` only for reads; `ok` false: I/O error.
+// The disk request `request` of disk `device` is done. `data` only for reads; `ok` false: I/O
+// error.
 struct DiskDoneInput {
   uint8_t device = 0;
   uint32_t request = 0;
@@ -37,7 +39,8 @@ struct ConsoleInput {
 };
 enum class Command : uint8_t {
   kPowerButton = 1,  // ACPI power button: asks the guest to shut down
-  kCheckpoint = 2,   // processor caches and TLB are dropped here on both sides (a snapshot was taken)
+  kCheckpoint =
+      2,  // processor caches and TLB are dropped here on both sides (a snapshot was taken)
   kNmi = 3,
 };
 struct CommandInput {
@@ -46,7 +49,8 @@ struct CommandInput {
 
 using Input = std::variant<AnchorInput, FrameInput, DiskDoneInput, ConsoleInput, CommandInput>;
 
-// --- Outputs --------------------------------------------------------------------------------------
+// --- Outputs
+// --------------------------------------------------------------------------------------
 
 enum class DiskOp : uint8_t { kRead = 0, kWrite = 1, kFlush = 2, kDiscard = 3, kWriteZeroes = 4 };
 

@@ -1,10 +1,9 @@
 #include "hv/core/memory.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <sys/mman.h>
 
 namespace us::hv {
 

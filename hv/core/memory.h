@@ -23,14 +23,15 @@ class CodeWatcher {
 // RAM only; device ranges are the bus's business. Not thread-safe: owned by the vCPU thread.
 class GuestMemory {
  public:
-  static constexpr uint64_t kLowLimit = 0xc000'0000;   // RAM below the hole ends here at most
+  static constexpr uint64_t kLowLimit = 0xc000'0000;    // RAM below the hole ends here at most
   static constexpr uint64_t kHighBase = 0x1'0000'0000;  // the rest starts here
 
   // Flags kept per 4 KiB page.
   static constexpr uint8_t kPageDirty = 1;    // written since clear_dirty()
   static constexpr uint8_t kPageHasCode = 2;  // the processor holds decoded code of this page
 
-  // `size_bytes`: a multiple of 4 KiB, at least 1 MiB. Errors: MEM-001 bad size, MEM-002 host refused.
+  // `size_bytes`: a multiple of 4 KiB, at least 1 MiB. Errors: MEM-001 bad size, MEM-002 host
+  // refused.
   static Result<std::unique_ptr<GuestMemory>> create(uint64_t size_bytes);
   ~GuestMemory();
   GuestMemory(const GuestMemory&) = delete;

@@ -1,5 +1,5 @@
-// The virtual processor as the rest of the house sees it. Three backends implement it (software, KVM
-// stock, KVM patched); they differ in capability flags, never in their callers.
+// The virtual processor as the rest of the house sees it. Three backends implement it (software,
+// KVM stock, KVM patched); they differ in capability flags, never in their callers.
 #pragma once
 
 #include <cstdint>
@@ -75,9 +75,11 @@ class Vcpu {
   // True when an external interrupt injected now would be taken at once (IF set, no STI or MOV SS
   // shadow, not shut down).
   virtual bool interruptible() const = 0;
-  // Delivers vector `vector` before the next instruction; ends a halt. Precondition: interruptible().
+  // Delivers vector `vector` before the next instruction; ends a halt. Precondition:
+  // interruptible().
   virtual void inject_interrupt(uint8_t vector) = 0;
-  // Delivers an NMI before the next instruction unless one is in service; then right after its IRET.
+  // Delivers an NMI before the next instruction unless one is in service; then right after its
+  // IRET.
   virtual void inject_nmi() = 0;
   virtual bool halted() const = 0;
 
