@@ -99,11 +99,11 @@ inline bool condition(const CpuState& c) {
   if constexpr (kKind == 0) value = of(c);
   if constexpr (kKind == 1) value = cf(c);
   if constexpr (kKind == 2) value = zf(c);
-  if constexpr (kKind == 3) value = cf(c) | zf(c);
+  if constexpr (kKind == 3) value = (int{cf(c)} | int{zf(c)}) != 0;
   if constexpr (kKind == 4) value = sf(c);
   if constexpr (kKind == 5) value = pf(c);
   if constexpr (kKind == 6) value = sf(c) != of(c);
-  if constexpr (kKind == 7) value = zf(c) | (sf(c) != of(c));
+  if constexpr (kKind == 7) value = (int{zf(c)} | int{sf(c) != of(c)}) != 0;
   return value != static_cast<bool>(kCode & 1);
 }
 

@@ -103,6 +103,16 @@ inline void set_reg(Cpu& c, uint8_t number, T value) {
   }
 }
 
+// The linear address when the fast path may compute it: the flat form, or a plain FS/GS base.
+template <bool kFlat>
+inline bool quick_address(const Cpu& c, const Op* op, uint64_t& linear) {
+  linear = flat_address(c, op);
+  if constexpr (kFlat) return true;
+  if ((op->flags & Op::kBased64) == 0) return false;
+  linear += c.seg[op->seg].base;
+  return true;
+}
+
 // --- Memory skeletons
 // ------------------------------------------------------------------------------- A call inside a
 // handler costs pushes and pops on its fast path, so the three shapes of memory access are written
@@ -121,8 +131,8 @@ template <class T, bool kFlat, class Body>
 }
 template <class T, bool kFlat, class Body>
 const Op* read_op(Cpu& c, const Op* op) {
-  if constexpr (kFlat) {
-    const uint8_t* at = direct_read(c, flat_address(c, op), sizeof(T));
+  if (uint64_t linear; quick_address<kFlat>(c, op, linear)) {
+    const uint8_t* at = direct_read(c, linear, sizeof(T));
     if (US_LIKELY(at != nullptr)) {
       Body::apply(c, op, read_host<T>(at));
       US_NEXT(c, op);
@@ -140,8 +150,8 @@ template <class T, bool kFlat, class Body>
 }
 template <class T, bool kFlat, class Body>
 const Op* write_op(Cpu& c, const Op* op) {
-  if constexpr (kFlat) {
-    uint8_t* at = direct_write(c, flat_address(c, op), sizeof(T));
+  if (uint64_t linear; quick_address<kFlat>(c, op, linear)) {
+    uint8_t* at = direct_write(c, linear, sizeof(T));
     if (US_LIKELY(at != nullptr)) {
       write_host<T>(at, Body::produce(c, op));
       US_NEXT(c, op);
@@ -163,8 +173,8 @@ template <class T, bool kFlat, class Body>
 }
 template <class T, bool kFlat, class Body>
 const Op* modify_op(Cpu& c, const Op* op) {
-  if constexpr (kFlat) {
-    uint8_t* at = direct_write(c, flat_address(c, op), sizeof(T));
+  if (uint64_t linear; quick_address<kFlat>(c, op, linear)) {
+    uint8_t* at = direct_write(c, linear, sizeof(T));
     if (US_LIKELY(at != nullptr)) {
       write_host<T>(at, Body::modify(c, op, read_host<T>(at)));
       US_NEXT(c, op);
