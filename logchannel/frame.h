@@ -91,10 +91,11 @@ enum class FrameError : uint8_t {
   kBadHeaderCrc,
   kBadPayloadCrc,
   kUnknownFlags,
-  kLengthPastBound,
+  kBadLength,  // zero, past its bound, or one that contradicts another
   kBadCompression,
   kOutOfSequence,
   kOutOfPosition,
+  kNotFresh,  // the first frame leans on frames that are not here
 };
 const char* describe(FrameError error);
 
@@ -125,6 +126,7 @@ class FrameReader {
 
   // Bytes of a frame begun but not whole: what is torn if no more comes.
   size_t partial_bytes() const { return buffer_.size(); }
+  bool partial_is_zero() const;
   uint64_t next_sequence() const { return sequence_; }
   LogPosition position() const { return position_; }
 

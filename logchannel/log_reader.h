@@ -59,6 +59,7 @@ class LogReader : public LogStream {
   uint32_t segment_count_;
   uint32_t segment_ = 0;  // number of the next segment to open
   int file_ = -1;
+  int read_error_ = 0;
   Bytes chunk_;  // bytes read from the file and not yet fed
   size_t chunk_at_ = 0;
   uint64_t frame_offset_ = 0;  // in the segment, of the frame in the making

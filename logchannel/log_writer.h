@@ -44,7 +44,8 @@ class LogWriter : public LogSink {
 
   // Flushes if flush_interval_ms have passed since the oldest record waiting. For idle times.
   Status poll();
-  // Flushes, makes everything durable (fdatasync), and closes. Further appends are a bug.
+  // Flushes, makes the last segment durable (fdatasync; earlier ones are on their way), and closes.
+  // Further appends are a bug.
   Status close();
   // True once the recording has reached bytes_max: time to append the End record and close.
   bool limit_reached() const;
@@ -58,7 +59,7 @@ class LogWriter : public LogSink {
   Status open_segment();
   Status write_frame();
   Status fail(const std::string& what, int error_number);
-  void close_segment(bool durable);
+  void close_segment();
 
   std::filesystem::path folder_;
   LogWriterOptions options_;
@@ -67,6 +68,8 @@ class LogWriter : public LogSink {
   int file_ = -1;
   uint32_t segment_ = 0;        // number of the next segment to open
   uint64_t segment_bytes_ = 0;  // of the open segment, whole frames
+  LogPosition segment_start_;   // where the next segment to open begins
+  bool torn_ = false;           // a torn frame could not be cut off
   uint64_t total_bytes_ = 0;
   uint64_t records_ = 0;
   std::chrono::steady_clock::time_point oldest_waiting_;

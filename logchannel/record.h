@@ -161,7 +161,8 @@ struct End {
   bool operator==(const End&) const = default;
 };
 
-// A record of a type this build does not know, marked skippable by who wrote it.
+// A record of a type this build does not know, marked skippable by who wrote it. Its position is
+// part of the body, so Record::at and ::vcpu stay zero.
 struct Unknown {
   uint8_t type = 0;
   Bytes body;  // undecoded, position and all

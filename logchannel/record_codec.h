@@ -43,6 +43,20 @@ struct CodecState {
   uint64_t devices = 0;  // device digest last coded
 };
 
+// The order that positions keep, whether or not the codec starts afresh in between.
+class PositionOrder {
+ public:
+  // False: this position lies before an earlier one of its vCPU.
+  bool admit(uint32_t vcpu, const Position& at);
+
+ private:
+  struct Floor {
+    uint64_t branches = 0;
+    uint64_t instructions = 0;
+  };
+  std::vector<Floor> floors_;
+};
+
 class RecordEncoder {
  public:
   // Forgets what was coded before. The decoder must do so at the same record.
@@ -53,6 +67,7 @@ class RecordEncoder {
  private:
   CodecState state_;
   std::vector<PointState> others_;  // points of vCPUs 1.. where there are such
+  PositionOrder order_;
 };
 
 enum class RecordError : uint8_t {
@@ -75,16 +90,11 @@ class RecordDecoder {
   uint8_t last_type() const { return last_type_; }
 
  private:
-  struct Floor {  // positions never fall, afresh or not
-    uint64_t branches = 0;
-    uint64_t instructions = 0;
-  };
   bool decode_body(uint8_t type, uint8_t flags, ByteReader& in, Record& record);
-  bool in_order(const Record& record);
 
   CodecState state_;
   std::vector<PointState> others_;
-  std::vector<Floor> floors_;
+  PositionOrder order_;
   uint8_t last_type_ = 0;
 };
 
