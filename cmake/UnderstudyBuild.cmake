@@ -10,7 +10,6 @@ set(US_SANITIZE "" CACHE STRING "Comma-separated sanitizers, e.g. address,undefi
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
-set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 # -O2 in release; assertions are our own (base/check.h) and stay on, so NDEBUG hides nothing of ours.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g")

@@ -72,6 +72,7 @@ struct Cpu : CpuState {
   Fault fault;
   Block** link_slot = nullptr;  // on kContinue: where the found block may be linked, or null
   Xmm scratch[2];               // where slow 128-bit accesses put their bytes
+  uint32_t host_mxcsr = 0;      // not 0 while the guest's MXCSR is loaded, see sse.h
 
   // --- the world
   // ----------------------------------------------------------------------------------
@@ -129,6 +130,12 @@ bool translate_quietly(const Cpu& c, uint64_t va, uint64_t& phys);
 // Implicit supervisor accesses (descriptor tables, TSS) whatever the CPL; false: fault recorded.
 bool read_system(Cpu& c, uint64_t va, void* out, unsigned size);
 bool write_system(Cpu& c, uint64_t va, const void* in, unsigned size);
+
+// Translates an instruction fetch and fills the instruction TLB entry's tag and phys_page (its `page` is
+// the code cache's to set). False: fault recorded.
+bool fetch_page(Cpu& c, uint64_t linear, uint64_t& phys);
+// The linear address of c.rip; false: #GP recorded (not canonical, or past CS's limit).
+bool fetch_linear(Cpu& c, uint64_t& linear);
 
 void flush_tlb_all(Cpu& c);  // global entries too
 void flush_tlb_nonglobal(Cpu& c);

@@ -82,6 +82,8 @@ struct Block {
   bool valid = true;
   uint64_t phys2 = 0;
   Block* next_same_address = nullptr;  // another mode at the same place
+  Block* next_in_page = nullptr;
+  Block* next_crossing = nullptr;
   Op* ops = nullptr;
 };
 

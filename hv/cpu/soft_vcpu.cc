@@ -1,0 +1,200 @@
+#include "hv/cpu/soft_vcpu.h"
+
+#include "hv/cpu/code_cache.h"
+#include "hv/cpu/debug.h"
+#include "hv/cpu/handler.h"
+#include "hv/cpu/sse.h"
+#include "hv/cpu/trace.h"
+
+namespace us::hv {
+namespace {
+
+// Restores the limit that stepping overrides, whatever way the step ends.
+class SteppingScope {
+ public:
+  explicit SteppingScope(Cpu& c) : c_(c), mode_(c.mode) {
+    c_.stepping = true;
+    c_.mode.bits |= Mode::kSingle;
+    c_.branch_limit.store(0, std::memory_order_relaxed);
+  }
+  ~SteppingScope() {
+    c_.stepping = false;
+    c_.mode.bits &= ~Mode::kSingle;
+  }
+  SteppingScope(const SteppingScope&) = delete;
+  SteppingScope& operator=(const SteppingScope&) = delete;
+
+ private:
+  Cpu& c_;
+  Mode mode_;
+};
+
+}  // namespace
+
+SoftVcpu::SoftVcpu(GuestMemory& memory, Bus& bus) : cpu_(std::make_unique<Cpu>(memory, bus)) {
+  refresh();
+}
+SoftVcpu::~SoftVcpu() = default;
+
+VcpuCaps SoftVcpu::caps() const {
+  return {.backend = "soft",
+          .counts_instructions = true,
+          .exact_alarm = true,
+          .traps_rdtsc = true,
+          .exact_step = true,
+          .traces_pt = true};
+}
+
+StopReason SoftVcpu::run(const RunRequest& request) {
+  const uint64_t alarm = request.alarm.value;
+  const uint64_t limit = alarm + request.alarm_skid < alarm ? ~uint64_t{0} : alarm + request.alarm_skid;
+  RunRequest effective = request;
+  effective.alarm = Branches(limit);
+  StopReason reason{};
+  for (bool first = true;; first = false) {
+    if (stop_before_running(effective, reason, first)) return reason;
+    if (needs_stepping(effective)) {
+      if (step_instruction()) return StopReason::kAttention;
+      continue;
+    }
+    cpu_->branch_limit.store(limit);
+    if (kicked_.load()) continue;  // a kick between the check and the store must not be lost
+    run_blocks();
+    if (cpu_->exit == Exit::kNeedsStep) {
+      if (step_instruction()) return StopReason::kAttention;
+    } else {
+      handle_exit();
+      if (cpu_->bus.take_attention()) return StopReason::kAttention;
+    }
+  }
+}
+
+bool SoftVcpu::stop_before_running(const RunRequest& request, StopReason& reason, bool first) {
+  Cpu& c = *cpu_;
+  if (c.shutdown) return reason = StopReason::kShutdown, true;
+  if (kicked_.exchange(false)) return reason = StopReason::kKicked, true;
+  if (c.nmi_pending && !c.nmi_blocked && !c.interrupt_shadow) {
+    c.nmi_pending = false;
+    c.nmi_blocked = true;
+    c.halted = false;
+    deliver_external(c, kNmiVector);
+    if (c.shutdown) return reason = StopReason::kShutdown, true;
+  }
+  if (request.stop_when_interruptible && interruptible())
+    return reason = StopReason::kInterruptWindow, true;
+  if (c.halted) return reason = StopReason::kHalted, true;
+  if (c.branches >= request.alarm.value) return reason = StopReason::kAlarm, true;
+  if (request.has_breakpoint && !first && c.rip == request.breakpoint)
+    return reason = StopReason::kBreakpoint, true;
+  return false;
+}
+
+bool SoftVcpu::needs_stepping(const RunRequest& request) const {
+  return cpu_->interrupt_shadow || request.has_breakpoint || debug_armed(*cpu_);
+}
+
+// Runs from c.rip until a handler leaves. Fills in the link that led here, so that next time the way is
+// direct.
+void SoftVcpu::run_blocks() {
+  Cpu& c = *cpu_;
+  Block* block = c.code->find();
+  if (block == nullptr) {
+    c.link_slot = nullptr;
+    return;  // c.exit is kFault
+  }
+  if (c.link_slot != nullptr && !block->crosses_page) *c.link_slot = block;
+  c.link_slot = nullptr;
+  c.regs[kRipBase] = c.rip;
+  enter_guest_sse(c);
+  const Op* op = block->ops;
+  while (op != nullptr) op = op->fn(c, op);
+  leave_guest_sse(c);
+}
+
+void SoftVcpu::handle_exit() {
+  Cpu& c = *cpu_;
+  if (c.exit != Exit::kFault) return;
+  c.link_slot = nullptr;
+  const Fault fault = c.fault;
+  deliver(c, fault, c.rip);
+}
+
+bool SoftVcpu::step_instruction() {
+  Cpu& c = *cpu_;
+  const bool shadow = c.interrupt_shadow;
+  if (debug_armed(c) && check_instruction_breakpoint(c)) return false;
+  const bool trap_after = (c.rflags_other & flag::kTf) != 0;
+  c.interrupt_shadow = false;
+  {
+    const SteppingScope scope(c);
+    c.link_slot = nullptr;
+    run_blocks();
+  }
+  c.link_slot = nullptr;
+  US_CHECK(c.exit != Exit::kNeedsStep, "an instruction at {:#x} cannot be stepped", c.rip);
+  if (c.exit == Exit::kFault) {
+    c.interrupt_shadow = shadow && false;
+    handle_exit();
+  } else if (trap_after) {
+    deliver_single_step(c);
+  }
+  return c.bus.take_attention();
+}
+
+StopReason SoftVcpu::step() {
+  StopReason reason{};
+  if (stop_before_running({}, reason, true) && reason != StopReason::kKicked) return reason;
+  return step_instruction() ? StopReason::kAttention : StopReason::kStepped;
+}
+
+ExecutionPoint SoftVcpu::point() const {
+  return {Branches(cpu_->branches), cpu_->rip, cpu_->regs[kRcx], Instructions(cpu_->instructions)};
+}
+
+bool SoftVcpu::interruptible() const {
+  return (cpu_->rflags_other & flag::kIf) != 0 && !cpu_->interrupt_shadow && !cpu_->shutdown;
+}
+
+void SoftVcpu::inject_interrupt(uint8_t vector) {
+  US_CHECK(interruptible(), "interrupt {} injected while the guest cannot take it", vector);
+  cpu_->halted = false;
+  deliver_external(*cpu_, vector);
+}
+
+void SoftVcpu::inject_nmi() { cpu_->nmi_pending = true; }
+
+void SoftVcpu::kick() {
+  kicked_.store(true);
+  cpu_->branch_limit.store(0);
+}
+
+void SoftVcpu::refresh() { update_mode(*cpu_); }
+
+void SoftVcpu::drop_caches() {
+  cpu_->code->clear();
+  flush_tlb_all(*cpu_);
+}
+
+Registers SoftVcpu::registers() const {
+  const Cpu& c = *cpu_;
+  Registers r;
+  for (unsigned i = 0; i < 16; ++i) r.gpr[i] = c.regs[i];
+  r.rip = c.rip;
+  r.rflags = rflags(c);
+  r.cr0 = c.cr0, r.cr2 = c.cr2, r.cr3 = c.cr3, r.cr4 = c.cr4, r.efer = c.efer;
+  r.cs = c.seg[kCs].selector, r.ss = c.seg[kSs].selector, r.ds = c.seg[kDs].selector;
+  r.es = c.seg[kEs].selector, r.fs = c.seg[kFs].selector, r.gs = c.seg[kGs].selector;
+  r.fs_base = c.seg[kFs].base, r.gs_base = c.seg[kGs].base;
+  return r;
+}
+
+void SoftVcpu::set_registers(const Registers& r) {
+  Cpu& c = *cpu_;
+  for (unsigned i = 0; i < 16; ++i) c.regs[i] = r.gpr[i];
+  c.rip = r.rip;
+  set_arithmetic_flags(c, r.rflags);
+  c.rflags_other = (r.rflags & ~flag::kArithmetic) | flag::kOne;
+  refresh();
+}
+
+}  // namespace us::hv

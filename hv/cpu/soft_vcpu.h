@@ -1,0 +1,55 @@
+// The software backend: one x86-64 processor, interpreted block by block, that counts its own
+// instructions and conditional branches exactly.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "hv/core/vcpu.h"
+#include "hv/cpu/cpu.h"
+
+namespace us::hv {
+
+class SoftVcpu final : public Vcpu {
+ public:
+  SoftVcpu(GuestMemory& memory, Bus& bus);
+  ~SoftVcpu() override;
+
+  VcpuCaps caps() const override;
+  StopReason run(const RunRequest& request) override;
+  StopReason step() override;
+  ExecutionPoint point() const override;
+  bool interruptible() const override;
+  void inject_interrupt(uint8_t vector) override;
+  void inject_nmi() override;
+  bool halted() const override { return cpu_->halted; }
+  void kick() override;
+  Registers registers() const override;
+  void set_registers(const Registers& registers) override;
+  void save(ByteWriter& out) override;
+  Status load(ByteReader& in) override;
+  void digest_state(ByteWriter& out) const override;
+  std::string dump() const override;
+
+  // Drops decoded blocks and TLBs: behaviour from here on does not depend on what was cached.
+  void drop_caches();
+
+  // For boot code and tests: the state itself. Call refresh() after changing more than the general
+  // registers.
+  Cpu& cpu() { return *cpu_; }
+  const Cpu& cpu() const { return *cpu_; }
+  void refresh();
+
+ private:
+  bool stop_before_running(const RunRequest& request, StopReason& reason, bool first);
+  bool needs_stepping(const RunRequest& request) const;
+  void run_blocks();
+  // One instruction by the stepper; true if the bus asked for attention.
+  bool step_instruction();
+  void handle_exit();
+
+  std::unique_ptr<Cpu> cpu_;
+  std::atomic<bool> kicked_{false};
+};
+
+}  // namespace us::hv

@@ -1,0 +1,161 @@
+#include "hv/machine.h"
+
+#include "base/check.h"
+#include "hv/boot_vcpu.h"
+#include "hv/cpu/soft_vcpu.h"
+
+namespace us::hv {
+namespace {
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+}  // namespace
+
+Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, OutputSink& output) {
+  auto memory = GuestMemory::create(config.memory_bytes);
+  if (!memory.ok()) return memory.error();
+  return std::unique_ptr<Machine>(new Machine(config, std::move(memory).value(), output));
+}
+
+Machine::Machine(const MachineConfig& config, std::unique_ptr<GuestMemory> memory,
+                 OutputSink& output)
+    : config_(config), memory_(std::move(memory)) {
+  platform_ = std::make_unique<Platform>(config_.platform, *memory_, *this, output);
+  vcpu_ = std::make_unique<SoftVcpu>(*memory_, *this);
+  dump_token_ = add_state_dump([this] { return dump(); });
+}
+
+Machine::~Machine() { remove_state_dump(dump_token_); }
+
+Status Machine::boot(BootConfig config) {
+  config.acpi_rsdp = platform_->install_acpi_tables().value;
+  auto state = load_kernel(*memory_, config);
+  if (!state.ok()) return state.error();
+  enter_boot_state(static_cast<SoftVcpu&>(*vcpu_), *state);
+  return Done{};
+}
+
+MachineStop Machine::run(const RunRequest& request) {
+  RunRequest effective = request;
+  for (;;) {
+    if (platform_->power().state != PowerState::kRunning) return MachineStop::kPower;
+    deliver_pending();
+    effective.stop_when_interruptible = platform_->interrupt_pending();
+    if (const auto stop = outcome(vcpu_->run(effective))) return *stop;
+  }
+}
+
+MachineStop Machine::step() {
+  if (platform_->power().state != PowerState::kRunning) return MachineStop::kPower;
+  const ExecutionPoint before = point();
+  deliver_pending();
+  if (point() != before) return MachineStop::kLimit;
+  const StopReason reason = vcpu_->step();
+  if (reason == StopReason::kStepped || reason == StopReason::kAttention) {
+    timers_changed();
+    return platform_->power().state != PowerState::kRunning ? MachineStop::kPower
+                                                            : MachineStop::kLimit;
+  }
+  return outcome(reason).value_or(MachineStop::kLimit);
+}
+
+void Machine::deliver_pending() {
+  if (platform_->nmi_pending() && platform_->take_nmi()) vcpu_->inject_nmi();
+  if (!platform_->interrupt_pending() || !vcpu_->interruptible()) return;
+  if (const auto vector = platform_->acknowledge_interrupt()) vcpu_->inject_interrupt(*vector);
+}
+
+// What a vCPU stop means for the machine; empty: go on.
+std::optional<MachineStop> Machine::outcome(StopReason reason) {
+  switch (reason) {
+    case StopReason::kAlarm: return MachineStop::kLimit;
+    case StopReason::kKicked: return MachineStop::kKicked;
+    case StopReason::kBreakpoint: return MachineStop::kBreakpoint;
+    case StopReason::kShutdown: return MachineStop::kShutdown;
+    case StopReason::kHalted: return MachineStop::kIdle;
+    case StopReason::kInterruptWindow:
+    case StopReason::kStepped: return std::nullopt;
+    case StopReason::kAttention:
+      if (timers_changed()) return MachineStop::kTimersChanged;
+      return std::nullopt;
+  }
+  US_CHECK(false, "unknown stop reason");
+}
+
+bool Machine::timers_changed() {
+  const auto deadline = platform_->next_deadline();
+  if (deadline == reported_deadline_) return false;
+  reported_deadline_ = deadline;
+  return true;
+}
+
+void Machine::apply(const Input& input) {
+  std::visit(Overloaded{
+                 [this](const AnchorInput& in) {
+                   clock_.set_anchor(in.anchor);
+                   platform_->advance(now());
+                   reported_deadline_ = platform_->next_deadline();
+                 },
+                 [this](const FrameInput& in) { platform_->frame(in.device, in.frame); },
+                 [this](const DiskDoneInput& in) { platform_->disk_done(in); },
+                 [this](const ConsoleInput& in) { platform_->console_input(in.device, in.bytes); },
+                 [this](const CommandInput& in) {
+                   if (in.command == Command::kPowerButton) platform_->power_button();
+                   if (in.command == Command::kNmi) platform_->nmi();
+                   if (in.command == Command::kCheckpoint)
+                     static_cast<SoftVcpu&>(*vcpu_).drop_caches();
+                 },
+             },
+             input);
+}
+
+GuestTsc Machine::now() { return clock_.at(vcpu_->point().branches); }
+
+bool Machine::halted_for_good() const {
+  return vcpu_->halted() && !vcpu_->interruptible() && !platform_->nmi_pending();
+}
+
+uint32_t Machine::pio_read(uint16_t port, unsigned size) { return platform_->pio_read(port, size); }
+void Machine::pio_write(uint16_t port, unsigned size, uint32_t value) {
+  platform_->pio_write(port, size, value);
+}
+uint64_t Machine::mmio_read(GuestPhys address, unsigned size) {
+  return platform_->mmio_read(address, size);
+}
+void Machine::mmio_write(GuestPhys address, unsigned size, uint64_t value) {
+  platform_->mmio_write(address, size, value);
+}
+bool Machine::msr_read(uint32_t index, uint64_t& value) { return platform_->msr_read(index, value); }
+bool Machine::msr_write(uint32_t index, uint64_t value) { return platform_->msr_write(index, value); }
+uint8_t Machine::task_priority() { return platform_->task_priority(); }
+void Machine::set_task_priority(uint8_t priority) { platform_->set_task_priority(priority); }
+
+GuestTsc Machine::tsc(Branches now) { return clock_.at(now) + clock_.guest_offset(); }
+
+void Machine::set_tsc(Branches now, GuestTsc value) {
+  clock_.set_guest_offset((value - clock_.at(now)).value);
+  platform_->guest_offset_changed();
+}
+
+bool Machine::take_attention() { return platform_->take_attention(); }
+
+Digest Machine::state_digest() const {
+  ByteWriter bytes;
+  vcpu_->digest_state(bytes);
+  platform_->digest_state(bytes);
+  clock_.save(bytes);
+  return digest_of(bytes.bytes());
+}
+
+Digest Machine::memory_digest() const {
+  return digest_of({memory_->page_host(0), memory_->size()});
+}
+
+std::string Machine::dump() const { return vcpu_->dump() + platform_->dump(); }
+
+}  // namespace us::hv

@@ -1,0 +1,116 @@
+// A whole PC: one vCPU, memory, devices and the guest's clock. A machine is a deterministic function of
+// its configuration, its boot image and the inputs applied to it at their points; it does not know
+// where they come from.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/digest.h"
+#include "base/result.h"
+#include "hv/boot/boot.h"
+#include "hv/core/bus.h"
+#include "hv/core/clock.h"
+#include "hv/core/input_output.h"
+#include "hv/core/memory.h"
+#include "hv/core/vcpu.h"
+#include "hv/devices/platform.h"
+
+namespace us::hv {
+
+struct MachineConfig {
+  uint64_t memory_bytes = 256u << 20;
+  PlatformConfig platform;
+};
+
+enum class MachineStop : uint8_t {
+  kLimit,          // the branch limit of the request was reached
+  kKicked,         // kick()
+  kIdle,           // halted, and no interrupt is pending: only an input can go on
+  kTimersChanged,  // next_deadline() is not what it was; run() again
+  kBreakpoint,     // about to execute the instruction asked for
+  kPower,          // the guest powered off, asked for a reset, or used the debug exit: see power()
+  kShutdown,       // triple fault
+};
+
+class Machine final : private Bus, private TimeSource {
+ public:
+  // Errors: those of GuestMemory::create. `output` outlives the machine.
+  static Result<std::unique_ptr<Machine>> create(const MachineConfig& config, OutputSink& output);
+  ~Machine() override;
+
+  // Loads a kernel and puts the vCPU at its entry. Errors: those of load_kernel.
+  Status boot(BootConfig config);
+
+  // Runs until something in the request or the guest stops it. Interrupts that devices have pending
+  // are delivered on the way, as soon as the guest can take them.
+  MachineStop run(const RunRequest& request);
+  // One instruction or one delivered interrupt; the same stops as run(), kLimit when nothing special.
+  MachineStop step();
+
+  // Applies an input at the current point.
+  void apply(const Input& input);
+
+  ExecutionPoint point() const { return vcpu_->point(); }
+  // Any thread: makes run() return soon.
+  void kick() { vcpu_->kick(); }
+
+  GuestTsc now() override;
+  std::optional<GuestTsc> next_deadline() { return platform_->next_deadline(); }
+  // Halted with interrupts off and no NMI possible: nothing will ever wake it.
+  bool halted_for_good() const;
+  PowerStatus power() const { return platform_->power(); }
+
+  Vcpu& vcpu() { return *vcpu_; }
+  const Vcpu& vcpu() const { return *vcpu_; }
+  GuestMemory& memory() { return *memory_; }
+  Platform& platform() { return *platform_; }
+  const GuestClock& clock() const { return clock_; }
+  const MachineConfig& config() const { return config_; }
+
+  // The whole machine, memory included, as sections of a snapshot (hv/snapshot.h). Drops the vCPU's
+  // caches, so that this machine and one restored from it behave alike.
+  void save_state(ByteWriter& out);
+  Status load_state(ByteReader& in);
+
+  // Digests: of registers, devices and clock; of all memory.
+  Digest state_digest() const;
+  Digest memory_digest() const;
+
+  std::string dump() const;
+
+ private:
+  Machine(const MachineConfig& config, std::unique_ptr<GuestMemory> memory, OutputSink& output);
+
+  // Bus
+  uint32_t pio_read(uint16_t port, unsigned size) override;
+  void pio_write(uint16_t port, unsigned size, uint32_t value) override;
+  uint64_t mmio_read(GuestPhys address, unsigned size) override;
+  void mmio_write(GuestPhys address, unsigned size, uint64_t value) override;
+  bool msr_read(uint32_t index, uint64_t& value) override;
+  bool msr_write(uint32_t index, uint64_t value) override;
+  uint8_t task_priority() override;
+  void set_task_priority(uint8_t priority) override;
+  GuestTsc tsc(Branches now) override;
+  void set_tsc(Branches now, GuestTsc value) override;
+  bool take_attention() override;
+  // TimeSource
+  uint64_t guest_offset() override { return clock_.guest_offset(); }
+
+  // Delivers what is pending if the guest can take it now.
+  void deliver_pending();
+  bool timers_changed();
+  std::optional<MachineStop> outcome(StopReason reason);
+
+  MachineConfig config_;
+  std::unique_ptr<GuestMemory> memory_;
+  GuestClock clock_;
+  std::unique_ptr<Platform> platform_;
+  std::unique_ptr<Vcpu> vcpu_;
+  std::optional<GuestTsc> reported_deadline_;
+  int dump_token_ = 0;
+};
+
+}  // namespace us::hv
