@@ -1,0 +1,51 @@
+// Where a machine's inputs come from. The live world and a log are two of them, and the loop cannot tell
+// them apart.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "base/result.h"
+#include "hv/core/execution_point.h"
+#include "hv/core/input_output.h"
+#include "hv/machine.h"
+
+namespace us::replay {
+
+// An input and the point where it is (or was) applied.
+struct StampedInput {
+  hv::ExecutionPoint point;
+  hv::Input input;
+};
+
+// Why there are no more inputs.
+enum class EndKind : uint8_t {
+  kGuestPoweredOff,
+  kGuestReset,        // asked for a reset
+  kDebugExit,         // wrote the debug exit port
+  kGuestFailed,       // triple fault, or halted with interrupts off for good
+  kStoppedByUser,     // Ctrl-C or `stop`
+  kTimeLimit,
+  kSizeLimit,
+  kLogEnded,          // a log without an end record: the last whole frame was reached
+  kLogUnusable,       // the log broke its own rules
+  kDiverged,          // replay does not match what was recorded
+  kOvershoot,         // landing ran past its target
+};
+
+struct EndOfInputs {
+  EndKind kind = EndKind::kStoppedByUser;
+  std::string detail;
+};
+
+using Next = std::variant<StampedInput, EndOfInputs>;
+
+class InputSource {
+ public:
+  virtual ~InputSource() = default;
+  // The next input. May run the machine to find it (the live source does: its point is "here").
+  virtual Next next(hv::Machine& machine) = 0;
+};
+
+}  // namespace us::replay
