@@ -31,7 +31,7 @@ struct FrameHeader {
   uint32_t stored_bytes = 0;   // payload as stored
   uint32_t records_bytes = 0;  // payload decompressed
   uint64_t sequence = 0;       // counts up from 0, one a frame
-  LogPosition first_position;  // of its first record: decompressed payload bytes before it
+  LogPosition first_position{};  // of its first record: decompressed payload bytes before it
   uint32_t payload_crc = 0;    // CRC-32C of the payload as stored
 };
 
@@ -101,13 +101,13 @@ const char* describe(FrameError error);
 
 struct Frame {
   FrameHeader header;
-  ByteSpan records;  // decompressed; valid until the reader's next call
+  ByteSpan records{};  // decompressed; valid until the reader's next call
 };
 
 struct FrameReaderOptions {
   size_t records_bytes_max = kFrameRecordsMax;  // what a peer can make us hold
   uint64_t first_sequence = 0;
-  LogPosition first_position;
+  LogPosition first_position{};
 };
 
 // Fed bytes in any pieces. Holds at most one frame. After an error it stays in error.

@@ -178,7 +178,9 @@ Bytes encode_segment_header(const SegmentHeader& header) {
   fields.put(uint32_t{0});
   fields.put(header.first_sequence);
   fields.put(header.first_position.value);
-  return encode_outer_header({.kind = FileKind::kSegment, .fields = fields.take()});
+  Bytes bytes = encode_outer_header({.kind = FileKind::kSegment, .fields = fields.take()});
+  US_CHECK(bytes.size() == kSegmentHeaderBytes, "a segment header of {} bytes", bytes.size());
+  return bytes;
 }
 
 Result<SegmentHeader, HeaderError> decode_segment_header(ByteSpan bytes, size_t& consumed) {

@@ -18,6 +18,7 @@ constexpr uint16_t kFormatVersion = 1;
 constexpr uint64_t kRequiredFeaturesKnown = 0;
 constexpr size_t kOuterHeaderBytesMin = 36;
 constexpr size_t kOuterHeaderBytesMax = 4096;
+constexpr size_t kSegmentHeaderBytes = 76;  // of this version
 constexpr char kManifestName[] = "manifest";
 constexpr uint32_t kSegmentsMax = 1'000'000;
 
@@ -33,20 +34,20 @@ struct OuterHeader {
   uint16_t version = kFormatVersion;
   uint64_t required_features = 0;
   uint64_t optional_features = 0;
-  Bytes fields;  // the kind's own
+  Bytes fields{};  // the kind's own
 };
 
 struct Manifest {
   RecordingId id{};
   uint64_t created_unix_seconds = 0;
-  std::string created_by;
+  std::string created_by{};
 };
 
 struct SegmentHeader {
   RecordingId id{};
   uint32_t number = 0;
   uint64_t first_sequence = 0;
-  LogPosition first_position;
+  LogPosition first_position{};
 };
 
 Bytes encode_outer_header(const OuterHeader& header);

@@ -129,7 +129,7 @@ Status LogReader::open_segment() {
   auto header = decode_segment_header(chunk_, consumed);
   if (!header) {
     // Killed between creating the segment and writing its header.
-    if (header.error() == HeaderError::kTooShort && last) {
+    if (header.error() == HeaderError::kTooShort && last && chunk_.size() < kSegmentHeaderBytes) {
       bytes_ += chunk_.size();
       finish(false, fmt::format("{} has no whole header", segment_name(segment_)));
       return Done{};

@@ -45,11 +45,11 @@ struct Position {
   uint64_t branches = 0;
   uint64_t rip = 0;
   // Only where branches and rip do not tell the place (inside a REP instruction, repeated places).
-  std::optional<uint64_t> rcx;
+  std::optional<uint64_t> rcx{};
   uint64_t instructions = 0;  // 0: the backend does not count them
   // A hash of more guest state, for the places that repeat branches and rip; its rule is the
   // engine's.
-  std::optional<uint32_t> tie;
+  std::optional<uint32_t> tie{};
 
   bool operator==(const Position&) const = default;
 };
@@ -66,7 +66,7 @@ struct Anchor {
 // A frame arrived for a network device. At most kNetFrameBytesMax.
 struct NetFrame {
   uint8_t device = 0;
-  Bytes frame;
+  Bytes frame{};
   bool operator==(const NetFrame&) const = default;
 };
 
@@ -81,7 +81,7 @@ struct DiskDone {
   uint8_t device = 0;
   uint32_t request = 0;
   DiskOutcome outcome = DiskOutcome::kDone;
-  Bytes data;             // kData only
+  Bytes data{};             // kData only
   uint64_t offset = 0;    // kReRead only, bytes
   uint64_t length = 0;    // kReRead only, bytes, at most kDiskDataBytesMax
   uint32_t data_crc = 0;  // kReRead only: CRC-32C of the bytes then read, to see a changed image
@@ -91,7 +91,7 @@ struct DiskDone {
 // Bytes typed on a console. At most kConsoleBytesMax.
 struct Console {
   uint8_t device = 0;
-  Bytes bytes;
+  Bytes bytes{};
   bool operator==(const Console&) const = default;
 };
 
@@ -109,14 +109,14 @@ struct StateDigest {
   uint8_t width = 8;
   uint64_t registers = 0;
   uint64_t devices = 0;
-  std::optional<uint64_t> memory;
+  std::optional<uint64_t> memory{};
   bool operator==(const StateDigest&) const = default;
 };
 
 // The epoch's normal form of the guest's processor trace: opaque here. At most kPtDigestBytesMax.
 struct PtDigest {
   uint64_t epoch = 0;
-  Bytes blob;
+  Bytes blob{};
   bool operator==(const PtDigest&) const = default;
 };
 
@@ -124,7 +124,7 @@ enum class MarkerKind : uint8_t { kCheckpoint = 1, kSnapshot = 2, kGoLive = 3, k
 struct Marker {
   MarkerKind kind = MarkerKind::kNote;
   uint64_t id = 0;
-  std::string text;  // at most kTextBytesMax
+  std::string text{};  // at most kTextBytesMax
   bool operator==(const Marker&) const = default;
 };
 
@@ -132,10 +132,10 @@ struct Marker {
 // "snapshot"... A section larger than kSectionBytesMax comes in parts, in order, the first at
 // offset 0; it is whole when offset + data.size() == total. See split_section and SectionJoiner.
 struct Section {
-  std::string name;  // 1..kNameBytesMax of a-z 0-9 _ - .
+  std::string name{};  // 1..kNameBytesMax of a-z 0-9 _ - .
   uint64_t offset = 0;
   uint64_t total = 0;
-  Bytes data;
+  Bytes data{};
   bool operator==(const Section&) const = default;
 };
 
@@ -151,13 +151,13 @@ enum class EndReason : uint8_t {
 // The last record of a complete log.
 struct End {
   EndReason reason = EndReason::kOther;
-  Digest final_digest;
+  Digest final_digest{};
   uint64_t instructions = 0;
   uint64_t branches = 0;
   uint64_t guest_ticks = 0;
   uint64_t epochs = 0;
   uint64_t records = 0;  // before this one
-  std::string text;      // at most kTextBytesMax
+  std::string text{};      // at most kTextBytesMax
   bool operator==(const End&) const = default;
 };
 
@@ -165,7 +165,7 @@ struct End {
 // part of the body, so Record::at and ::vcpu stay zero.
 struct Unknown {
   uint8_t type = 0;
-  Bytes body;  // undecoded, position and all
+  Bytes body{};  // undecoded, position and all
   bool operator==(const Unknown&) const = default;
 };
 
@@ -173,8 +173,8 @@ using Body = std::variant<Anchor, NetFrame, DiskDone, Console, Command, StateDig
                           Marker, Section, End, Unknown>;
 
 struct Record {
-  Position at;
-  Body body;
+  Position at{};
+  Body body{};
   uint32_t vcpu = 0;
   // A reader that does not know the type may go on without it. Costs size: such a record is coded
   // without reference to the records before it.
