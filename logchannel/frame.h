@@ -28,11 +28,11 @@ constexpr uint16_t kFrameFlagsKnown = kFrameZstd | kFrameFresh;
 
 struct FrameHeader {
   uint16_t flags = 0;
-  uint32_t stored_bytes = 0;   // payload as stored
-  uint32_t records_bytes = 0;  // payload decompressed
-  uint64_t sequence = 0;       // counts up from 0, one a frame
+  uint32_t stored_bytes = 0;     // payload as stored
+  uint32_t records_bytes = 0;    // payload decompressed
+  uint64_t sequence = 0;         // counts up from 0, one a frame
   LogPosition first_position{};  // of its first record: decompressed payload bytes before it
-  uint32_t payload_crc = 0;    // CRC-32C of the payload as stored
+  uint32_t payload_crc = 0;      // CRC-32C of the payload as stored
 };
 
 struct FrameOptions {

@@ -35,7 +35,8 @@ class LogSink {
 struct StreamEnd {
   bool ended = false;     // nothing will follow
   bool complete = false;  // ended by its End record
-  std::string reason{};  // one phrase for people: "end record (guest powered off)", "torn frame ..."
+  std::string
+      reason{};  // one phrase for people: "end record (guest powered off)", "torn frame ..."
   LogPosition position{};  // after the last whole record
 };
 

@@ -81,7 +81,7 @@ struct DiskDone {
   uint8_t device = 0;
   uint32_t request = 0;
   DiskOutcome outcome = DiskOutcome::kDone;
-  Bytes data{};             // kData only
+  Bytes data{};           // kData only
   uint64_t offset = 0;    // kReRead only, bytes
   uint64_t length = 0;    // kReRead only, bytes, at most kDiskDataBytesMax
   uint32_t data_crc = 0;  // kReRead only: CRC-32C of the bytes then read, to see a changed image
@@ -157,7 +157,7 @@ struct End {
   uint64_t guest_ticks = 0;
   uint64_t epochs = 0;
   uint64_t records = 0;  // before this one
-  std::string text{};      // at most kTextBytesMax
+  std::string text{};    // at most kTextBytesMax
   bool operator==(const End&) const = default;
 };
 
