@@ -24,7 +24,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, Ou
 
 Machine::Machine(const MachineConfig& config, std::unique_ptr<GuestMemory> memory,
                  OutputSink& output)
-    : config_(config), memory_(std::move(memory)) {
+    : config_(config), memory_(std::move(memory)), digest_(*memory_) {
   platform_ = std::make_unique<Platform>(config_.platform, *memory_, *this, output);
   vcpu_ = std::make_unique<SoftVcpu>(*memory_, *this);
   dump_token_ = add_state_dump([this] { return dump(); });
@@ -144,16 +144,32 @@ void Machine::set_tsc(Branches now, GuestTsc value) {
 
 bool Machine::take_attention() { return platform_->take_attention(); }
 
-Digest Machine::state_digest() const {
+Digest Machine::register_digest() const {
   ByteWriter bytes;
   vcpu_->digest_state(bytes);
+  return digest_of(bytes.bytes());
+}
+
+Digest Machine::device_digest() const {
+  ByteWriter bytes;
   platform_->digest_state(bytes);
   clock_.save(bytes);
   return digest_of(bytes.bytes());
 }
 
-Digest Machine::memory_digest() const {
-  return digest_of({memory_->page_host(0), memory_->size()});
+Digest Machine::memory_digest() {
+  const Digest digest = digest_.update(*memory_);
+  vcpu_->forget_dirty_pages();
+  return digest;
+}
+
+Digest Machine::whole_digest() {
+  Digester all;
+  for (const Digest& d : {register_digest(), device_digest(), memory_digest()}) {
+    all.add_u64(d.low);
+    all.add_u64(d.high);
+  }
+  return all.digest();
 }
 
 std::string Machine::dump() const { return vcpu_->dump() + platform_->dump(); }

@@ -17,6 +17,7 @@
 #include "hv/core/memory.h"
 #include "hv/core/vcpu.h"
 #include "hv/devices/platform.h"
+#include "hv/memory_digest.h"
 
 namespace us::hv {
 
@@ -75,9 +76,13 @@ class Machine final : private Bus, private TimeSource {
   void save_state(ByteWriter& out);
   Status load_state(ByteReader& in);
 
-  // Digests: of registers, devices and clock; of all memory.
-  Digest state_digest() const;
-  Digest memory_digest() const;
+  // Digests of the vCPU's registers, of devices and clock, of all memory, and of all three.
+  Digest register_digest() const;
+  Digest device_digest() const;
+  // Hashes only pages written since the last call; part of both sides' runs alike, since it makes the
+  // vCPU drop its cached write permissions.
+  Digest memory_digest();
+  Digest whole_digest();
 
   std::string dump() const;
 
@@ -109,6 +114,7 @@ class Machine final : private Bus, private TimeSource {
   GuestClock clock_;
   std::unique_ptr<Platform> platform_;
   std::unique_ptr<Vcpu> vcpu_;
+  MemoryDigest digest_;
   std::optional<GuestTsc> reported_deadline_;
   int dump_token_ = 0;
 };

@@ -35,10 +35,10 @@ std::string describe(const hv::ExecutionPoint& p) {
 }  // namespace
 
 bool same_point(const hv::ExecutionPoint& here, const hv::ExecutionPoint& target) {
-  if (here.branches != target.branches || here.rip != target.rip || here.rcx != target.rcx)
-    return false;
-  return !knows_instructions(here) || !knows_instructions(target) ||
-         here.instructions == target.instructions;
+  if (here.branches != target.branches || here.rip != target.rip) return false;
+  if (knows_instructions(here) && knows_instructions(target))
+    return here.instructions == target.instructions;
+  return here.rcx == target.rcx;
 }
 
 LandingResult Lander::land(hv::Machine& machine, const hv::ExecutionPoint& target) {

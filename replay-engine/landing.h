@@ -72,7 +72,7 @@ class Lander {
   LandingCounters counters_;
 };
 
-// Whether `here` is `target`. Instruction counts are compared where both know them.
+// Whether `here` is `target`: by exact instruction count where both know it, else by RCX too.
 bool same_point(const hv::ExecutionPoint& here, const hv::ExecutionPoint& target);
 
 }  // namespace us::replay

@@ -57,6 +57,12 @@ LiveSource::Clock::time_point LiveSource::when(GuestTsc tsc) const {
 }
 
 Next LiveSource::next(hv::Machine& machine) {
+  if (check_due_) {
+    check_due_ = false;
+    const bool memory = options_.epochs_per_memory_check != 0 &&
+                        epoch_ % options_.epochs_per_memory_check == 0;
+    return EpochCheck{.point = machine.point(), .epoch = epoch_, .with_memory = memory, .expected = {}};
+  }
   if (pending_) {
     StampedInput next{machine.point(), std::move(*pending_)};
     pending_.reset();
@@ -103,6 +109,7 @@ StampedInput LiveSource::make_anchor(hv::Machine& machine) {
   last_anchor_tsc_ = now.value;
   last_anchor_branches_ = branches.value;
   anchored_ = true;
+  count_epochs(now);
   // A little slow on purpose: the next anchor then moves the clock forward, never holds it back.
   const auto rate = static_cast<uint64_t>(0.97 * 4294967296.0 / branches_per_tick_);
   // Few significant bits: anchors in the log then say "same rate" most of the time.
@@ -112,6 +119,15 @@ StampedInput LiveSource::make_anchor(hv::Machine& machine) {
                            .tsc = now,
                            .ticks_per_branch_q32 = coarse,
                            .tsc_ceiling = now + ticks(options_.clock_lead_max)}}};
+}
+
+// An epoch ends with the first anchor past its length; a long sleep is one epoch.
+void LiveSource::count_epochs(GuestTsc now) {
+  const uint64_t length = ticks(options_.epoch_length);
+  if (length == 0 || now.value / length == last_epoch_slot_) return;
+  last_epoch_slot_ = now.value / length;
+  ++epoch_;
+  check_due_ = true;
 }
 
 uint64_t LiveSource::branches_until_look(hv::Machine& machine) {

@@ -19,6 +19,9 @@ struct LiveOptions {
   // How far ahead of its anchor the guest's clock may run.
   std::chrono::nanoseconds clock_lead_max = std::chrono::milliseconds(4);
   std::optional<std::chrono::nanoseconds> time_limit;  // host time
+  // Guest time between two epoch ends, and how many epochs between two that cover memory too; zero: none.
+  std::chrono::nanoseconds epoch_length = std::chrono::milliseconds(10);
+  uint64_t epochs_per_memory_check = 100;
 };
 
 class LiveSource final : public InputSource {
@@ -41,6 +44,7 @@ class LiveSource final : public InputSource {
   Clock::time_point when(GuestTsc tsc) const;
   bool anchor_due(hv::Machine& machine);
   StampedInput make_anchor(hv::Machine& machine);
+  void count_epochs(GuestTsc now);
   std::optional<EndOfInputs> ended(hv::Machine& machine, hv::MachineStop stop) const;
   uint64_t branches_until_look(hv::Machine& machine);
   void wait_for_something(hv::Machine& machine);
@@ -55,6 +59,9 @@ class LiveSource final : public InputSource {
   bool anchored_ = false;
   double branches_per_tick_ = 0.05;  // of the last stretch the guest ran, smoothed
   std::optional<hv::Input> pending_;  // follows the anchor just given out
+  uint64_t epoch_ = 0;
+  uint64_t last_epoch_slot_ = 0;
+  bool check_due_ = false;
   std::atomic<bool> stop_{false};
 
   // Kicks the guest now and then, for code that runs without a single conditional branch.

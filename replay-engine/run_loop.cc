@@ -7,12 +7,17 @@ EndOfInputs run_loop(hv::Machine& machine, InputSource& source, Lander& lander,
   for (;;) {
     Next next = source.next(machine);
     if (const auto* end = std::get_if<EndOfInputs>(&next)) return *end;
-    const auto& input = std::get<StampedInput>(next);
-    const LandingResult landing = lander.land(machine, input.point);
+    const auto* check = std::get_if<EpochCheck>(&next);
+    const auto* input = std::get_if<StampedInput>(&next);
+    const LandingResult landing = lander.land(machine, check ? check->point : input->point);
     if (!landing.ok()) return landing.end();
     EndOfInputs why;
-    if (observer != nullptr && !observer->before_apply(machine, input, why)) return why;
-    machine.apply(input.input);
+    if (check != nullptr) {
+      if (observer != nullptr && !observer->at_epoch(machine, *check, why)) return why;
+    } else {
+      if (observer != nullptr && !observer->before_apply(machine, *input, why)) return why;
+      machine.apply(input->input);
+    }
   }
 }
 

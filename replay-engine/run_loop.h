@@ -8,12 +8,13 @@
 
 namespace us::replay {
 
-// Told of every input at the moment it is applied (a log writer, a verifier), before it is.
+// Told of every input and epoch end while the machine stands at its point: a log writer, a verifier.
+// Both return false to end the run (a size limit, a divergence), with `why` filled in.
 class InputObserver {
  public:
   virtual ~InputObserver() = default;
-  // False ends the run (a size limit, a divergence); `why` is then filled in.
   virtual bool before_apply(hv::Machine& machine, const StampedInput& input, EndOfInputs& why) = 0;
+  virtual bool at_epoch(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why) = 0;
 };
 
 // Runs until the source has nothing more. `observer` may be null.

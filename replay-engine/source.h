@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -30,6 +31,7 @@ enum class EndKind : uint8_t {
   kSizeLimit,
   kLogEnded,          // a log without an end record: the last whole frame was reached
   kLogUnusable,       // the log broke its own rules
+  kDiskFull,          // the log could not be written
   kDiverged,          // replay does not match what was recorded
   kOvershoot,         // landing ran past its target
 };
@@ -39,7 +41,24 @@ struct EndOfInputs {
   std::string detail;
 };
 
-using Next = std::variant<StampedInput, EndOfInputs>;
+// What both sides must agree on at a point: digests as kept in the log (0 where not asked for).
+struct EpochDigests {
+  uint64_t registers = 0;
+  uint64_t devices = 0;
+  std::optional<uint64_t> memory;
+  bool operator==(const EpochDigests&) const = default;
+};
+
+// The end of an epoch: no input, but a place where states are compared. The live source asks for it, a
+// log says what was seen there.
+struct EpochCheck {
+  hv::ExecutionPoint point;
+  uint64_t epoch = 0;
+  bool with_memory = false;
+  std::optional<EpochDigests> expected;
+};
+
+using Next = std::variant<StampedInput, EpochCheck, EndOfInputs>;
 
 class InputSource {
  public:

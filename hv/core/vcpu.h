@@ -95,6 +95,9 @@ class Vcpu {
   virtual void save(ByteWriter& out) = 0;
   virtual Status load(ByteReader& in) = 0;
 
+  // The marks in GuestMemory::page_flags() were cleared: writes must set them again.
+  virtual void forget_dirty_pages() = 0;
+
   // Bytes of state that a digest covers (same content as save(), no caches dropped).
   virtual void digest_state(ByteWriter& out) const = 0;
 

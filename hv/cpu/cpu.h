@@ -41,7 +41,9 @@ struct TlbEntry {
   uint64_t read_tag = kNoTag;
   uint64_t write_tag = kNoTag;  // set only for dirty, writable pages without decoded code
   uint64_t delta = 0;
-  uint64_t phys_page = 0;  // guest physical address of the page; bit 0: global mapping
+  // Guest physical address of the page. Bit 0: global mapping; bit 1: stores are allowed and D is set
+  // (write_tag may still be missing); bit 2: a piece of a large page.
+  uint64_t phys_page = 0;
 };
 struct ItlbEntry {
   uint64_t tag = TlbEntry::kNoTag;
@@ -85,6 +87,11 @@ struct Cpu : CpuState {
   // -------------------------------------------------------------------------
   TlbEntry tlb[kBankCount][kTlbEntries];
   ItlbEntry itlb_bank[2][kItlbEntries];
+  // So that flushes touch only what is there (tlb.cc): slots that hold non-global pages, and the hashed
+  // GiB regions of which pieces of large pages are cached (local, global).
+  uint64_t tlb_local[kBankCount][kTlbEntries / 64] = {};
+  uint64_t itlb_local[2][kItlbEntries / 64] = {};
+  uint64_t large_regions[2] = {};
 
   // Counted for the exit report: instructions nobody implements, by Zydis mnemonic.
   uint64_t unknown_instructions = 0;
@@ -145,6 +152,11 @@ void flush_tlb_page(Cpu& c, uint64_t va);
 void update_mode(Cpu& c);
 // A page gained decoded code: no bank may keep a direct write to it.
 void forbid_direct_writes(Cpu& c, uint64_t phys_page);
+// After kPageDirty flags were cleared: every page's next store passes the slow path again.
+void drop_write_tags(Cpu& c);
+
+// No cached translation may write without coming through the slow path first, which marks the page dirty.
+void drop_write_tags(Cpu& c);
 
 // Slow paths of access.h: any size 1-16, crossing pages, I/O, code pages. False: fault or
 // needs_step.

@@ -29,6 +29,7 @@ class SoftVcpu final : public Vcpu {
   void save(ByteWriter& out) override;
   Status load(ByteReader& in) override;
   void digest_state(ByteWriter& out) const override;
+  void forget_dirty_pages() override { drop_write_tags(*cpu_); }
   std::string dump() const override;
 
   // Drops decoded blocks and TLBs: behaviour from here on does not depend on what was cached.

@@ -1,0 +1,40 @@
+#include "hv/memory_digest.h"
+
+#include <xxhash.h>
+
+#include <cstring>
+
+namespace us::hv {
+namespace {
+
+bool all_zero(const uint8_t* page) {
+  // The first word decides for nearly every page in use.
+  uint64_t first;
+  std::memcpy(&first, page, sizeof first);
+  return first == 0 && std::memcmp(page, page + sizeof first, kPageSize - sizeof first) == 0;
+}
+
+Digest page_digest(uint64_t index, const uint8_t* page) {
+  if (all_zero(page)) return {};
+  const XXH128_hash_t hash = XXH3_128bits_withSeed(page, kPageSize, index);
+  return {hash.low64, hash.high64};
+}
+
+}  // namespace
+
+MemoryDigest::MemoryDigest(const GuestMemory& memory) : pages_(memory.page_count()) {}
+
+Digest MemoryDigest::update(GuestMemory& memory) {
+  uint8_t* flags = memory.page_flags();
+  for (uint64_t i = 0; i < pages_.size(); ++i) {
+    if ((flags[i] & GuestMemory::kPageDirty) == 0) continue;
+    flags[i] &= static_cast<uint8_t>(~GuestMemory::kPageDirty);
+    const Digest fresh = page_digest(i, memory.page_host(i));
+    combined_.low ^= pages_[i].low ^ fresh.low;
+    combined_.high ^= pages_[i].high ^ fresh.high;
+    pages_[i] = fresh;
+  }
+  return combined_;
+}
+
+}  // namespace us::hv
