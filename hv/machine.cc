@@ -172,6 +172,22 @@ Digest Machine::whole_digest() {
   return all.digest();
 }
 
+void Machine::save_state(ByteWriter& out) {
+  clock_.save(out);
+  vcpu_->save(out);
+  ByteWriter devices;
+  platform_->save(devices);
+  out.put_blob(devices.bytes());
+}
+
+Status Machine::load_state(ByteReader& in) {
+  clock_.load(in);
+  if (Status s = vcpu_->load(in); !s.ok()) return s;
+  const Bytes devices = in.get_blob();
+  ByteReader reader(devices);
+  return platform_->load(reader);
+}
+
 std::string Machine::dump() const { return vcpu_->dump() + platform_->dump(); }
 
 }  // namespace us::hv

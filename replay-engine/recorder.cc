@@ -26,27 +26,23 @@ Recorder::Recorder(log::LogSink& sink, std::function<bool()> limit_reached)
     : sink_(sink), limit_reached_(std::move(limit_reached)) {}
 
 bool Recorder::append(const log::Record& record, EndOfInputs& why) {
+  // Looked at before, not after: a record in the log is always applied, or replay would go one step
+  // further than this run did.
+  if (limit_reached_ && limit_reached_()) {
+    why = {EndKind::kSizeLimit, "the log has reached its size limit"};
+    return false;
+  }
   sink_.append(record);
   ++records_;
   if (const Status status = sink_.status(); !status.ok()) {
     why = {EndKind::kDiskFull, status.error().text()};
     return false;
   }
-  if (limit_reached_ && limit_reached_()) {
-    why = {EndKind::kSizeLimit, "the log has reached its size limit"};
-    return false;
-  }
   return true;
 }
 
 bool Recorder::before_apply(hv::Machine&, const StampedInput& input, EndOfInputs& why) {
-  // The record that meets the limit is in the log but not applied: replay would go one step further
-  // than this run did, so the limit is looked at before.
-  if (limit_reached_ && limit_reached_()) {
-    why = {EndKind::kSizeLimit, "the log has reached its size limit"};
-    return false;
-  }
-  return append(to_record(input), why) || why.kind == EndKind::kSizeLimit;
+  return append(to_record(input), why);
 }
 
 bool Recorder::at_epoch(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why) {

@@ -1,0 +1,63 @@
+#include "hv/machine_config.h"
+
+namespace us::hv {
+namespace {
+
+constexpr uint16_t kVersion = 1;
+constexpr uint64_t kMemoryBytesMax = uint64_t{1} << 40;
+
+}  // namespace
+
+void encode(const MachineConfig& config, ByteWriter& out) {
+  const PlatformConfig& p = config.platform;
+  out.put(kVersion);
+  out.put(config.memory_bytes);
+  out.put(static_cast<uint8_t>(p.disks.size()));
+  for (const DiskConfig& disk : p.disks) {
+    out.put(disk.size_bytes);
+    out.put(static_cast<uint8_t>(disk.read_only));
+    out.put_string(disk.serial);
+  }
+  out.put(static_cast<uint8_t>(p.nets.size()));
+  for (const NetConfig& net : p.nets) out.put_bytes(net.mac);
+  out.put_bytes(p.rng_seed);
+  out.put(static_cast<uint8_t>(p.virtio_rng));
+  out.put(static_cast<uint8_t>(p.virtio_console));
+  out.put(static_cast<uint8_t>(p.debug_exit));
+  out.put(p.wall_clock_start);
+  out.put(p.apic_hz);
+}
+
+MachineConfig decode_machine_config(ByteReader& in) {
+  MachineConfig config;
+  PlatformConfig& p = config.platform;
+  if (in.get<uint16_t>() != kVersion) in.fail();
+  config.memory_bytes = in.get<uint64_t>();
+  if (config.memory_bytes > kMemoryBytesMax || config.memory_bytes % kPageSize != 0) in.fail();
+  const unsigned disks = in.get<uint8_t>();
+  for (unsigned i = 0; i < disks && !in.failed(); ++i) {
+    DiskConfig disk;
+    disk.size_bytes = in.get<uint64_t>();
+    disk.read_only = in.get<uint8_t>() != 0;
+    disk.serial = in.get_string();
+    p.disks.push_back(std::move(disk));
+  }
+  const unsigned nets = in.get<uint8_t>();
+  for (unsigned i = 0; i < nets && !in.failed(); ++i) {
+    NetConfig net;
+    in.get_into(net.mac);
+    p.nets.push_back(net);
+  }
+  in.get_into(p.rng_seed);
+  p.virtio_rng = in.get<uint8_t>() != 0;
+  p.virtio_console = in.get<uint8_t>() != 0;
+  p.debug_exit = in.get<uint8_t>() != 0;
+  p.wall_clock_start = in.get<int64_t>();
+  p.apic_hz = in.get<uint64_t>();
+  if (p.disks.size() > PlatformConfig::kDevicesMax || p.nets.size() > PlatformConfig::kDevicesMax ||
+      p.apic_hz == 0)
+    in.fail();
+  return config;
+}
+
+}  // namespace us::hv

@@ -1,0 +1,223 @@
+#include "hv/snapshot.h"
+
+#include <zstd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "base/crc32c.h"
+#include "hv/machine_config.h"
+
+namespace us::hv {
+namespace {
+
+constexpr char kMagic[8] = {'U', 'S', 'S', 'N', 'A', 'P', '\r', '\n'};
+constexpr uint32_t kVersion = 1;
+constexpr int kZstdLevel = 1;
+constexpr size_t kPagesPerChunk = 256;
+
+enum class Part : uint32_t { kConfig = 1, kState = 2, kPages = 3, kEnd = 4 };
+
+// Bounds on what a part may claim: page chunks hold at most kPagesPerChunk raw pages and their numbers.
+constexpr size_t kConfigMax = 64 << 10;
+constexpr size_t kStateMax = 64 << 20;
+constexpr size_t kChunkRaw = kPagesPerChunk * (kPageSize + 8);
+
+struct PartHeader {
+  uint32_t part;
+  uint32_t crc;
+  uint64_t size;
+};
+static_assert(sizeof(PartHeader) == 16);
+
+UserError damaged(std::string seen) {
+  return {.id = "SNAP-003",
+          .exit_code = ExitCode::kLogUnreadable,
+          .what = "the snapshot is damaged",
+          .seen = std::move(seen),
+          .needed = "the stream as it was written, to its end",
+          .mend = "take the snapshot again"};
+}
+
+Status put_part(const SnapshotSink& sink, Part part, ByteSpan body) {
+  const PartHeader header{static_cast<uint32_t>(part), crc32c(body), body.size()};
+  ByteWriter out;
+  out.put(header.part);
+  out.put(header.crc);
+  out.put(header.size);
+  if (Status s = sink(out.bytes()); !s.ok()) return s;
+  return sink(body);
+}
+
+bool page_is_zero(const uint8_t* page) {
+  return page[0] == 0 && std::memcmp(page, page + 1, kPageSize - 1) == 0;
+}
+
+Status put_pages(const SnapshotSink& sink, const GuestMemory& memory) {
+  Bytes packed(ZSTD_compressBound(kChunkRaw));
+  ByteWriter chunk;
+  const auto put_chunk = [&]() -> Status {
+    const size_t size = ZSTD_compress(packed.data(), packed.size(), chunk.bytes().data(),
+                                      chunk.size(), kZstdLevel);
+    US_CHECK(!ZSTD_isError(size), "zstd: {}", ZSTD_getErrorName(size));
+    chunk = {};
+    return put_part(sink, Part::kPages, {packed.data(), size});
+  };
+  for (uint64_t i = 0; i < memory.page_count(); ++i) {
+    const uint8_t* page = memory.page_host(i);
+    if (page_is_zero(page)) continue;
+    chunk.put(i);
+    chunk.put_bytes({page, kPageSize});
+    if (chunk.size() < kChunkRaw) continue;
+    if (Status s = put_chunk(); !s.ok()) return s;
+  }
+  return chunk.size() == 0 ? Status(Done{}) : put_chunk();
+}
+
+// Reads one part, bounded by what its kind may hold.
+Result<std::pair<Part, Bytes>> get_part(const SnapshotSource& source) {
+  uint8_t raw[sizeof(PartHeader)];
+  if (!source(raw)) return damaged("it ends where a part should begin");
+  PartHeader header;
+  std::memcpy(&header, raw, sizeof header);
+  size_t most = 0;
+  switch (static_cast<Part>(header.part)) {
+    case Part::kConfig: most = kConfigMax; break;
+    case Part::kState: most = kStateMax; break;
+    case Part::kPages: most = ZSTD_compressBound(kChunkRaw); break;
+    case Part::kEnd: most = 0; break;
+    default: return damaged(fmt::format("an unknown part {}", header.part));
+  }
+  if (header.size > most) return damaged(fmt::format("a part of {} bytes", header.size));
+  Bytes body(header.size);
+  if (!source(body)) return damaged("it ends inside a part");
+  if (crc32c(body) != header.crc) return damaged("a part's checksum does not match");
+  return std::pair{static_cast<Part>(header.part), std::move(body)};
+}
+
+Status take_pages(GuestMemory& memory, ByteSpan packed) {
+  Bytes raw(kChunkRaw);
+  const size_t size = ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size());
+  if (ZSTD_isError(size)) return damaged(ZSTD_getErrorName(size));
+  ByteReader in({raw.data(), size});
+  while (!in.at_end()) {
+    const uint64_t index = in.get<uint64_t>();
+    const ByteSpan page = in.get_span(kPageSize);
+    if (in.failed() || index >= memory.page_count()) return damaged("a page that does not exist");
+    memory.write(memory.page_address(index), page);
+  }
+  return Done{};
+}
+
+Result<std::unique_ptr<Machine>> machine_of(ByteSpan config, OutputSink& output) {
+  ByteReader in(config);
+  const MachineConfig parsed = decode_machine_config(in);
+  if (in.failed() || !in.at_end()) return damaged("a machine configuration that makes no sense");
+  return Machine::create(parsed, output);
+}
+
+}  // namespace
+
+Status write_snapshot(Machine& machine, const SnapshotSink& sink) {
+  ByteWriter head, config, state;
+  head.put_bytes({reinterpret_cast<const uint8_t*>(kMagic), sizeof kMagic});
+  head.put(kVersion);
+  if (Status s = sink(head.bytes()); !s.ok()) return s;
+  encode(machine.config(), config);
+  machine.save_state(state);
+  if (Status s = put_part(sink, Part::kConfig, config.bytes()); !s.ok()) return s;
+  if (Status s = put_part(sink, Part::kState, state.bytes()); !s.ok()) return s;
+  if (Status s = put_pages(sink, machine.memory()); !s.ok()) return s;
+  return put_part(sink, Part::kEnd, {});
+}
+
+Result<std::unique_ptr<Machine>> read_snapshot(const SnapshotSource& source, OutputSink& output) {
+  uint8_t magic[sizeof kMagic];
+  uint8_t version[4];
+  if (!source(magic) || std::memcmp(magic, kMagic, sizeof kMagic) != 0) {
+    return UserError{.id = "SNAP-001",
+                     .exit_code = ExitCode::kLogUnreadable,
+                     .what = "this is no snapshot",
+                     .seen = "another beginning",
+                     .needed = "a stream that starts with USSNAP",
+                     .mend = "give the file that a snapshot was saved to"};
+  }
+  uint32_t seen = 0;
+  if (source(version)) std::memcpy(&seen, version, 4);
+  if (seen != kVersion) {
+    return UserError{.id = "SNAP-002",
+                     .exit_code = ExitCode::kLogUnreadable,
+                     .what = "the snapshot has another format version",
+                     .seen = fmt::format("version {}", seen),
+                     .needed = fmt::format("version {}", kVersion),
+                     .mend = "restore it with the build that made it"};
+  }
+  std::unique_ptr<Machine> machine;
+  Bytes state;
+  for (;;) {
+    auto part = get_part(source);
+    if (!part.ok()) return part.error();
+    auto& [kind, body] = *part;
+    if (kind == Part::kConfig && machine == nullptr) {
+      auto made = machine_of(body, output);
+      if (!made.ok()) return made;
+      machine = std::move(made).value();
+    } else if (machine == nullptr) {
+      return damaged("no machine configuration before the rest");
+    } else if (kind == Part::kState) {
+      state = std::move(body);
+    } else if (kind == Part::kPages) {
+      if (Status s = take_pages(machine->memory(), body); !s.ok()) return s.error();
+    } else if (kind == Part::kEnd) {
+      break;
+    }
+  }
+  ByteReader in(state);
+  if (Status s = machine->load_state(in); !s.ok()) return s.error();
+  return machine;
+}
+
+namespace {
+
+struct FileCloser {
+  void operator()(std::FILE* f) const { std::fclose(f); }
+};
+using File = std::unique_ptr<std::FILE, FileCloser>;
+
+UserError file_error(const std::string& path, const char* verb) {
+  return {.id = "SNAP-004",
+          .exit_code = ExitCode::kHostCannot,
+          .what = fmt::format("cannot {} snapshot {}", verb, path),
+          .seen = std::strerror(errno),
+          .needed = "a path that can be used and enough free space",
+          .mend = "correct the path or free space"};
+}
+
+}  // namespace
+
+Status save_snapshot(Machine& machine, const std::string& path) {
+  File file(std::fopen(path.c_str(), "wb"));
+  if (file == nullptr) return file_error(path, "write");
+  const Status written = write_snapshot(machine, [&](ByteSpan bytes) -> Status {
+    if (std::fwrite(bytes.data(), 1, bytes.size(), file.get()) != bytes.size())
+      return file_error(path, "write");
+    return Done{};
+  });
+  if (!written.ok()) return written;
+  if (std::fflush(file.get()) != 0) return file_error(path, "write");
+  return Done{};
+}
+
+Result<std::unique_ptr<Machine>> restore_snapshot(const std::string& path, OutputSink& output) {
+  File file(std::fopen(path.c_str(), "rb"));
+  if (file == nullptr) return file_error(path, "read");
+  return read_snapshot(
+      [&](std::span<uint8_t> out) {
+        return out.empty() || std::fread(out.data(), 1, out.size(), file.get()) == out.size();
+      },
+      output);
+}
+
+}  // namespace us::hv

@@ -1,0 +1,32 @@
+// A whole machine as a versioned stream: magic, version, configuration, state, then memory by chunks of
+// non-zero pages (zstd), each part with its length and CRC-32C. Restoring and running on equals never
+// having stopped.
+#pragma once
+
+#include <functional>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "hv/machine.h"
+
+namespace us::hv {
+
+// Takes the stream's bytes in order.
+using SnapshotSink = std::function<Status(ByteSpan)>;
+// Fills the whole span; false: the stream ends early.
+using SnapshotSource = std::function<bool(std::span<uint8_t>)>;
+
+// The machine must stand between instructions (it always does when nobody runs it). Its caches are
+// dropped, so that it goes on exactly as a restored copy would. Errors: the sink's.
+Status write_snapshot(Machine& machine, const SnapshotSink& sink);
+
+// A machine restored from the stream; its disk requests in flight are not submitted (see
+// Platform::disk_requests_in_flight). Every length is checked before it is believed. Errors: SNAP-001 no
+// snapshot, SNAP-002 other version, SNAP-003 damaged or cut short, and those of Machine::create.
+Result<std::unique_ptr<Machine>> read_snapshot(const SnapshotSource& source, OutputSink& output);
+
+// The same to and from a file. Errors: SNAP-004 cannot open, read or write.
+Status save_snapshot(Machine& machine, const std::string& path);
+Result<std::unique_ptr<Machine>> restore_snapshot(const std::string& path, OutputSink& output);
+
+}  // namespace us::hv
