@@ -1,0 +1,119 @@
+#include "hv/devices/platform_parts.h"
+
+#include <algorithm>
+
+namespace us::hv {
+
+namespace {
+
+constexpr unsigned kIoApicTimerPin = 2;  // the MADT's override of ISA interrupt 0
+
+}  // namespace
+
+Platform::Parts::Parts(const PlatformConfig& c, GuestMemory& guest_memory, TimeSource& time,
+                       OutputSink& sink)
+    : config(c),
+      memory(guest_memory),
+      output(sink),
+      apic(time, c.apic_hz),
+      io_apic(apic),
+      pit(time, IrqLine(*this, kIrqTimer)),
+      serial(IrqLine(*this, kIrqSerial),
+             [this](uint8_t byte) { output.console(0, ByteSpan(&byte, 1)); }),
+      rtc(time, IrqLine(*this, kIrqRtc), c.wall_clock_start),
+      acpi_pm(time, IrqLine(*this, kIrqSci)),
+      board(c.debug_exit),
+      timers{&apic, &pit, &rtc, &acpi_pm} {
+  apic.set_eoi_listener(&io_apic);
+  // As firmware leaves it: the SCI and PCI interrupts are level triggered at the 8259 pair, too.
+  pic.pio_write(0x4d1, 1, 1u << (kIrqSci - 8) | 1u << (kIrqPciPic0 - 8) | 1u << (kIrqPciPic1 - 8));
+  map_ports();
+  map_memory();
+}
+
+void Platform::Parts::map_ports() {
+  for (const auto& [first, last] :
+       {std::pair<uint16_t, uint16_t>{0x20, 0x21}, {0xa0, 0xa1}, {0x4d0, 0x4d1}})
+    ports.add({first, last, 1, &pic});
+  ports.add({0x40, 0x43, 1, &pit});
+  ports.add({0x61, 0x61, 1, &pit});
+  ports.add({0x70, 0x71, 1, &rtc});
+  ports.add({kPortSerial, kPortSerial + 7, 1, &serial});
+  ports.add({kPortPm1Event, kPortPm1Event + 3, 4, &acpi_pm});
+  ports.add({kPortPm1Control, kPortPm1Control + 1, 2, &acpi_pm});
+  ports.add({kPortPmTimer, kPortPmTimer + 3, 4, &acpi_pm});
+  for (uint16_t port : {uint16_t{0x60}, uint16_t{0x64}, uint16_t{0x80}, uint16_t{0x92}, kPortReset})
+    ports.add({port, port, 1, &board});
+  if (config.debug_exit) ports.add({kPortDebugExit, kPortDebugExit + 3, 4, &board});
+}
+
+void Platform::Parts::map_memory() {
+  addresses.clear();
+  addresses.add({kIoApicBase, kIoApicBase + IoApic::kMmioSize - 1, &io_apic});
+}
+
+void Platform::Parts::set_irq(unsigned line, bool level) {
+  if (line < 16) {
+    pic.set_irq(line, level);
+    io_apic.set_pin(line == kIrqTimer ? kIoApicTimerPin : line, level);
+  } else {
+    io_apic.set_pin(line, level);
+    const unsigned index = line - kGsiPciBase;
+    if (index >= 4) return;
+    const auto bit = static_cast<uint8_t>(1u << index);
+    pci_lines = static_cast<uint8_t>(level ? pci_lines | bit : pci_lines & ~bit);
+    pic.set_irq(kIrqPciPic0, (pci_lines & 0b0101) != 0);
+    pic.set_irq(kIrqPciPic1, (pci_lines & 0b1010) != 0);
+  }
+  update_pic_output();
+}
+
+// SDM 3A 11.11.1 and 11.11.2.
+void Platform::Parts::signal_msi(uint64_t address, uint32_t data) {
+  if ((address >> 20) != 0xfee) return;  // a write to anywhere else reaches nobody
+  ApicMessage message;
+  message.destination = static_cast<uint32_t>(address >> 12) & 0xff;
+  message.logical = (address & 4) != 0;
+  message.mode = static_cast<DeliveryMode>((data >> 8) & 7);
+  message.vector = static_cast<uint8_t>(data);
+  message.level = (data & 0x8000) != 0;
+  apic.deliver(message);
+}
+
+PowerStatus Platform::Parts::power() const {
+  if (board.debug_code()) return {PowerState::kDebugExit, *board.debug_code()};
+  if (acpi_pm.powered_off()) return {PowerState::kPoweredOff};
+  if (board.reset_requested()) return {PowerState::kResetRequested};
+  return {};
+}
+
+uint64_t Platform::Parts::next_deadline() const {
+  uint64_t soonest = kNever;
+  for (const TimerDevice* timer : timers) {
+    const std::optional<GuestTsc> deadline = timer->next_deadline();
+    if (deadline) soonest = std::min(soonest, deadline->value);
+  }
+  return soonest;
+}
+
+void Platform::Parts::settle() {
+  const bool pending = interrupt_pending();
+  const bool nmi = apic.nmi_pending();
+  const bool running = power().state == PowerState::kRunning;
+  if ((pending && !was_pending) || (nmi && !was_nmi) || (!running && was_running)) attention = true;
+  was_pending = pending;
+  was_nmi = nmi;
+  was_running = running;
+  const uint64_t deadline = next_deadline();
+  if (deadline < reported_deadline) {
+    attention = true;
+    reported_deadline = deadline;
+  }
+}
+
+std::vector<Platform::Parts::Named> Platform::Parts::named_devices() {
+  return {{"local-apic", &apic}, {"io-apic", &io_apic}, {"pic", &pic},         {"pit", &pit},
+          {"serial", &serial},   {"rtc", &rtc},         {"acpi-pm", &acpi_pm}, {"board", &board}};
+}
+
+}  // namespace us::hv
