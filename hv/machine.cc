@@ -25,8 +25,9 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, Ou
 Machine::Machine(const MachineConfig& config, std::unique_ptr<GuestMemory> memory,
                  OutputSink& output)
     : config_(config), memory_(std::move(memory)), digest_(*memory_) {
-  platform_ = std::make_unique<Platform>(config_.platform, *memory_, *this, output);
-  vcpu_ = std::make_unique<SoftVcpu>(*memory_, *this);
+  platform_ = std::make_unique<Platform>(config_.platform, *memory_, static_cast<TimeSource&>(*this),
+                                         output);
+  vcpu_ = std::make_unique<SoftVcpu>(*memory_, static_cast<Bus&>(*this));
   dump_token_ = add_state_dump([this] { return dump(); });
 }
 
