@@ -1,0 +1,89 @@
+// `understudy run`: the machine and its live world, nothing recorded.
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "replay-engine/run_loop.h"
+#include "tools/session.h"
+#include "tools/talk.h"
+#include "tools/verbs.h"
+#include "tools/vm_options.h"
+
+namespace us::tools {
+namespace {
+
+struct RunOptions {
+  VmOptions vm;
+  std::string stats;
+  double time_limit_seconds = 0;
+};
+
+nlohmann::json stats_of(hv::Machine& machine, const Outcome& outcome, double wall_seconds) {
+  const hv::ExecutionPoint point = machine.point();
+  return {{"schema", "understudy/run-stats/1"},
+          {"instructions", point.instructions.value},
+          {"branches", point.branches.value},
+          {"wall_seconds", wall_seconds},
+          {"guest_seconds", static_cast<double>(machine.now().value) / hv::kTscHz},
+          {"exit", static_cast<int>(outcome.code)},
+          {"outcome", outcome.text}};
+}
+
+Result<int> run(const RunOptions& options, const Globals& globals) {
+  auto config = options.vm.resolve();
+  if (!config.ok()) return config.error();
+  if (const auto found = check_vm_config(*config); !found.empty()) return found.front();
+  auto live = LiveWorld::open(*config);
+  if (!live.ok()) return live.error();
+  LateSink sink;
+  sink.set(&(*live)->world());
+  auto made = hv::Machine::create(machine_config(*config, (*live)->world().disk_sizes()), sink);
+  if (!made.ok()) return made.error();
+  hv::Machine& machine = **made;
+  const Status booted = machine.boot(
+      {.kernel = config->kernel, .initrd = config->initrd, .cmdline = config->cmdline});
+  if (!booted.ok()) return booted.error();
+
+  replay::LiveOptions live_options{.epoch_length = std::chrono::nanoseconds(0)};
+  if (options.time_limit_seconds > 0)
+    live_options.time_limit =
+        std::chrono::nanoseconds(static_cast<int64_t>(options.time_limit_seconds * 1e9));
+  const auto started = std::chrono::steady_clock::now();
+  replay::EndOfInputs end;
+  {
+    replay::LiveSource source(machine, (*live)->events(), live_options);
+    (*live)->attach(&machine);
+    (*live)->on_quit([&source] { source.request_stop(); });
+    SignalWatch signals([&source] { source.request_stop(); });
+    replay::Lander lander;
+    end = replay::run_loop(machine, source, lander, nullptr);
+    (*live)->on_quit({});
+    (*live)->attach(nullptr);
+  }
+  (*live)->world().drain();
+  const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
+  const Outcome outcome = outcome_of(end);
+  (*live)->world().stop();
+  if (outcome.code == ExitCode::kGuestFailed) fmt::print(stderr, "{}", machine.dump());
+  if (!options.stats.empty()) {
+    const auto text = stats_of(machine, outcome, wall.count()).dump(2) + "\n";
+    if (const Status s = write_text(options.stats, text); !s.ok()) return s.error();
+  }
+  return finish(globals, outcome, machine.point(), "");
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, const Globals& globals, int& exit_code) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* verb = app.add_subcommand("run", "run a VM; its serial console is on stdin and stdout");
+  options->vm.add_to(*verb);
+  verb->add_option("--stats", options->stats, "write statistics (JSON) to this file at the end");
+  verb->add_option("--time-limit", options->time_limit_seconds,
+                   "stop after this many seconds of host time (exit 7)");
+  verb->callback([options, &globals, &exit_code] {
+    const auto result = run(*options, globals);
+    exit_code = result.ok() ? *result : report(result.error());
+  });
+}
+
+}  // namespace us::tools

@@ -1,0 +1,94 @@
+// One run of a VM in this process: world, machine and source put together, torn down in reverse order.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/result.h"
+#include "hv/machine.h"
+#include "hv/world/events.h"
+#include "hv/world/world.h"
+#include "replay-engine/live_source.h"
+#include "replay-engine/source.h"
+#include "tools/vm_config.h"
+
+namespace us::tools {
+
+// What an output sink forwards to once it exists: a machine needs its sink when it is made, and the
+// world needs the machine.
+class LateSink final : public hv::OutputSink {
+ public:
+  void set(hv::OutputSink* target) { target_ = target; }
+  void frame(uint8_t device, Bytes frame) override {
+    if (target_ != nullptr) target_->frame(device, std::move(frame));
+  }
+  void disk(hv::DiskRequest request) override {
+    if (target_ != nullptr) target_->disk(std::move(request));
+  }
+  void console(uint8_t device, ByteSpan bytes) override {
+    if (target_ != nullptr) target_->console(device, bytes);
+  }
+
+ private:
+  hv::OutputSink* target_ = nullptr;
+};
+
+// The live half of a run: opened world and event queue.
+class LiveWorld {
+ public:
+  // Opens disks, networks and the console of `config`. Errors: those of World::open and parse_net_spec.
+  static Result<std::unique_ptr<LiveWorld>> open(const VmConfig& config);
+  ~LiveWorld();
+
+  // Events kick this machine from now on; null: nobody.
+  void attach(hv::Machine* machine);
+  void on_quit(std::function<void()> quit);
+
+  hv::World& world() { return *world_; }
+  hv::WorldEvents& events() { return events_; }
+
+ private:
+  LiveWorld();
+  std::atomic<hv::Machine*> machine_{nullptr};
+  std::mutex mutex_;
+  std::function<void()> quit_;
+  hv::WorldEvents events_;
+  std::unique_ptr<hv::World> world_;
+};
+
+// The machine that a VM description means, with `disk_sizes` as the images have them. Draws the random
+// seed and the wall clock: call once per new machine and keep the result with the recording.
+hv::MachineConfig machine_config(const VmConfig& config, const std::vector<uint64_t>& disk_sizes);
+
+// How a verb ends: its exit code and the last line it prints.
+struct Outcome {
+  ExitCode code = ExitCode::kDone;
+  std::string text;
+};
+Outcome outcome_of(const replay::EndOfInputs& end);
+
+// Ctrl-C and SIGTERM call `stop` (from a thread of this object's) the first time; the second ends the
+// process with 128 + signal.
+class SignalWatch {
+ public:
+  explicit SignalWatch(std::function<void()> stop);
+  ~SignalWatch();
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+  bool fired() const { return fired_; }
+
+ private:
+  void watch();
+  std::function<void()> stop_;
+  std::atomic<bool> fired_{false};
+  int quit_pipe_[2];
+  std::thread thread_;
+};
+
+}  // namespace us::tools

@@ -1,0 +1,22 @@
+// One function per subcommand: registers its options and, when chosen, says what main() returns.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace us::tools {
+
+// What every verb can see of the options before the verb.
+struct Globals {
+  bool quiet = false;
+  int verbose = 0;
+};
+
+void add_run(CLI::App& app, const Globals& globals, int& exit_code);
+void add_record(CLI::App& app, const Globals& globals, int& exit_code);
+void add_replay(CLI::App& app, const Globals& globals, int& exit_code);
+void add_log(CLI::App& app, const Globals& globals, int& exit_code);
+void add_vm(CLI::App& app, const Globals& globals, int& exit_code);
+void add_trace(CLI::App& app, const Globals& globals, int& exit_code);
+void add_version(CLI::App& app, const Globals& globals, int& exit_code);
+
+}  // namespace us::tools
