@@ -91,7 +91,6 @@ Aml interrupt_routing(bool apic) {
 Aml root_bridge() {
   Aml body;
   body.name("_HID", Aml().eisa_id("PNP0A03"));
-  body.name("_ADR", Aml::number(0));
   body.name("_UID", Aml::number(0));
   body.name("_BBN", Aml::number(0));
   body.name("_CRS", root_bridge_resources());

@@ -157,13 +157,23 @@ void Platform::advance(GuestTsc now) {
 
 // --- Inputs
 
-void Platform::frame(uint8_t device, ByteSpan frame) {}
+void Platform::frame(uint8_t device, ByteSpan frame) {
+  Parts& p = *parts_;
+  if (device < p.nets.size()) p.nets[device]->receive(frame);
+  p.settle();
+}
 
-void Platform::disk_done(const DiskDoneInput& done) {}
+void Platform::disk_done(const DiskDoneInput& done) {
+  Parts& p = *parts_;
+  if (done.device < p.disks.size()) p.disks[done.device]->done(done);
+  p.settle();
+}
 
 void Platform::console_input(uint8_t device, ByteSpan bytes) {
   Parts& p = *parts_;
   if (device == 0) p.counters.console_bytes_dropped += p.serial.receive(bytes);
+  if (device == 1 && p.console != nullptr)
+    p.counters.console_bytes_dropped += p.console->receive(bytes);
   p.settle();
 }
 
@@ -185,8 +195,19 @@ GuestPhys Platform::install_acpi_tables() {
   return tables.rsdp;
 }
 
-PlatformCounters Platform::counters() const { return parts_->counters; }
+PlatformCounters Platform::counters() const {
+  PlatformCounters counters = parts_->counters;
+  for (const auto& net : parts_->nets) counters.frames_dropped += net->frames_dropped();
+  for (const auto& [name, device] : parts_->virtio) counters.failed_devices += device->failed();
+  return counters;
+}
 
-std::vector<DiskRequest> Platform::disk_requests_in_flight() const { return {}; }
+std::vector<DiskRequest> Platform::disk_requests_in_flight() const {
+  std::vector<DiskRequest> requests;
+  for (const auto& disk : parts_->disks) {
+    for (DiskRequest& request : disk->in_flight()) requests.push_back(std::move(request));
+  }
+  return requests;
+}
 
 }  // namespace us::hv

@@ -1,6 +1,9 @@
 #include "hv/devices/platform_parts.h"
 
 #include <algorithm>
+#include <fmt/format.h>
+
+#include "base/check.h"
 
 namespace us::hv {
 
@@ -23,12 +26,44 @@ Platform::Parts::Parts(const PlatformConfig& c, GuestMemory& guest_memory, TimeS
       rtc(time, IrqLine(*this, kIrqRtc), c.wall_clock_start),
       acpi_pm(time, IrqLine(*this, kIrqSci)),
       board(c.debug_exit),
+      pci([this] { map_memory(); }),
       timers{&apic, &pit, &rtc, &acpi_pm} {
   apic.set_eoi_listener(&io_apic);
   // As firmware leaves it: the SCI and PCI interrupts are level triggered at the 8259 pair, too.
   pic.pio_write(0x4d1, 1, 1u << (kIrqSci - 8) | 1u << (kIrqPciPic0 - 8) | 1u << (kIrqPciPic1 - 8));
+  plug_virtio();
   map_ports();
   map_memory();
+}
+
+// Slots in this order: disks, network cards, entropy, console.
+void Platform::Parts::plug_virtio() {
+  US_CHECK(config.disks.size() <= PlatformConfig::kDevicesMax &&
+           config.nets.size() <= PlatformConfig::kDevicesMax);
+  const VirtioContext context{memory, *this, *this};
+  const auto irq = [this] { return kGsiPciBase + pci.next_slot() % 4; };  // INTA#, as _PRT says
+  const auto add = [this](std::string name, VirtioPci& device) {
+    pci.plug(device);
+    virtio.emplace_back(std::move(name), &device);
+  };
+  for (const DiskConfig& disk : config.disks) {
+    const auto index = static_cast<uint8_t>(disks.size());
+    disks.push_back(std::make_unique<VirtioBlock>(context, output, index, disk, irq()));
+    add(fmt::format("disk{}", index), *disks.back());
+  }
+  for (const NetConfig& net : config.nets) {
+    const auto index = static_cast<uint8_t>(nets.size());
+    nets.push_back(std::make_unique<VirtioNet>(context, output, index, net.mac, irq()));
+    add(fmt::format("net{}", index), *nets.back());
+  }
+  if (config.virtio_rng) {
+    rng = std::make_unique<VirtioRng>(context, config.rng_seed, irq());
+    add("rng", *rng);
+  }
+  if (config.virtio_console) {
+    console = std::make_unique<VirtioConsole>(context, output, 1, irq());
+    add("console", *console);
+  }
 }
 
 void Platform::Parts::map_ports() {
@@ -44,12 +79,16 @@ void Platform::Parts::map_ports() {
   ports.add({kPortPmTimer, kPortPmTimer + 3, 4, &acpi_pm});
   for (uint16_t port : {uint16_t{0x60}, uint16_t{0x64}, uint16_t{0x80}, uint16_t{0x92}, kPortReset})
     ports.add({port, port, 1, &board});
+  ports.add({0xcf8, 0xcf8, 4, &pci});  // 0xcf9 is the reset register
+  ports.add({0xcfa, 0xcff, 4, &pci});
   if (config.debug_exit) ports.add({kPortDebugExit, kPortDebugExit + 3, 4, &board});
 }
 
 void Platform::Parts::map_memory() {
   addresses.clear();
   addresses.add({kIoApicBase, kIoApicBase + IoApic::kMmioSize - 1, &io_apic});
+  for (const PciFunction::BarRange& range : pci.ranges())
+    addresses.add({range.base, range.base + range.size - 1, range.device});
 }
 
 void Platform::Parts::set_irq(unsigned line, bool level) {

@@ -3,7 +3,7 @@
 
 #include <array>
 #include <memory>
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "hv/devices/acpi_pm.h"
@@ -11,17 +11,23 @@
 #include "hv/devices/dispatch.h"
 #include "hv/devices/io_apic.h"
 #include "hv/devices/local_apic.h"
+#include "hv/devices/pci.h"
 #include "hv/devices/pic.h"
 #include "hv/devices/pit.h"
 #include "hv/devices/platform.h"
 #include "hv/devices/rtc.h"
 #include "hv/devices/serial.h"
+#include "hv/devices/virtio_block.h"
+#include "hv/devices/virtio_console.h"
+#include "hv/devices/virtio_net.h"
+#include "hv/devices/virtio_rng.h"
 
 namespace us::hv {
 
 struct Platform::Parts final : InterruptSink, MsiSink {
   Parts(const PlatformConfig& config, GuestMemory& memory, TimeSource& time, OutputSink& output);
 
+  void plug_virtio();
   void map_ports();
   void map_memory();  // again whenever a BAR or the local APIC moved
 
@@ -41,7 +47,7 @@ struct Platform::Parts final : InterruptSink, MsiSink {
 
   // Every device with its name, in the order of saving.
   struct Named {
-    std::string_view name;
+    std::string name;
     Device* device;
   };
   std::vector<Named> named_devices();
@@ -61,6 +67,12 @@ struct Platform::Parts final : InterruptSink, MsiSink {
   Rtc rtc;
   AcpiPm acpi_pm;
   BoardPorts board;
+  PciHost pci;
+  std::vector<std::unique_ptr<VirtioBlock>> disks;
+  std::vector<std::unique_ptr<VirtioNet>> nets;
+  std::unique_ptr<VirtioRng> rng;                          // absent when not configured
+  std::unique_ptr<VirtioConsole> console;                  // absent when not configured
+  std::vector<std::pair<std::string, VirtioPci*>> virtio;  // all of them, by slot
 
   std::array<TimerDevice*, 4> timers;
   PioMap ports;
