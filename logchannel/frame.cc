@@ -174,6 +174,12 @@ bool FrameReader::partial_is_zero() const {
   return std::all_of(buffer_.begin(), buffer_.end(), [](uint8_t byte) { return byte == 0; });
 }
 
+void FrameReader::drop_partial() {
+  if (error_) return;
+  buffer_.clear();
+  header_parsed_ = false;
+}
+
 std::optional<FrameError> FrameReader::parse_header() {
   ByteReader in(buffer_);
   const auto magic = in.get<uint32_t>();

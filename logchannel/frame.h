@@ -127,6 +127,8 @@ class FrameReader {
   // Bytes of a frame begun but not whole: what is torn if no more comes.
   size_t partial_bytes() const { return buffer_.size(); }
   bool partial_is_zero() const;
+  // Forgets them: the connection broke, and the peer will send that frame again from its start.
+  void drop_partial();
   uint64_t next_sequence() const { return sequence_; }
   LogPosition position() const { return position_; }
 

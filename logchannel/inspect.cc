@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "logchannel/log_reader.h"
+#include "logchannel/printable.h"
 
 namespace us::log {
 namespace {
@@ -167,7 +168,7 @@ std::string info_json(const LogInfo& info) {
 
 std::string info_text(const LogInfo& info) {
   std::string out = fmt::format("recording  {}\nid         {}\nmade by    {}\n", info.path, info.id,
-                                info.created_by);
+                                printable(info.created_by));
   out += fmt::format("state      {} ({})\n", info.complete ? "complete" : "not complete", info.end);
   out += fmt::format("records    {} in {} frames ({} compressed), {} segments\n", info.records,
                      info.frames, info.compressed_frames, info.segments);

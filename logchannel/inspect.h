@@ -26,7 +26,7 @@ struct LogInfo {
   uint64_t created_unix_seconds = 0;
   uint64_t records = 0;          // of known types
   uint64_t skipped_records = 0;  // of unknown, skippable types
-  uint64_t bytes = 0;            // of files: headers and whole frames
+  uint64_t bytes = 0;            // of files: headers and whole frames; what the writer counted
   uint64_t record_bytes = 0;     // before compression and framing; equal to the last log position
   uint64_t segments = 0;
   uint64_t frames = 0;

@@ -84,15 +84,17 @@ Result<std::unique_ptr<LogReader>> LogReader::open(const std::filesystem::path& 
   if (!manifest) return header_error(manifest.error(), path, *bytes);
   auto segments = count_segments(folder);
   if (!segments) return segments.error();
-  return std::unique_ptr<LogReader>(new LogReader(folder, options, *manifest, *segments));
+  return std::unique_ptr<LogReader>(
+      new LogReader(folder, options, *manifest, *segments, bytes->size()));
 }
 
 LogReader::LogReader(std::filesystem::path folder, const LogReaderOptions& options,
-                     Manifest manifest, uint32_t segment_count)
+                     Manifest manifest, uint32_t segment_count, uint64_t manifest_bytes)
     : folder_(std::move(folder)),
       options_(options),
       manifest_(std::move(manifest)),
-      segment_count_(segment_count) {}
+      segment_count_(segment_count),
+      bytes_(manifest_bytes) {}
 
 LogReader::~LogReader() {
   if (file_ >= 0) ::close(file_);

@@ -37,11 +37,13 @@ class LogReader : public LogStream {
   uint64_t records() const { return records_; }          // yielded
   uint64_t skipped_records() const { return skipped_; }  // of unknown types
   uint32_t segments() const { return segment_; }         // opened so far
-  uint64_t bytes() const { return bytes_; }              // of files, whole frames and headers
+  uint64_t bytes() const {
+    return bytes_;
+  }  // of the manifest, and of segments: headers, whole frames
 
  private:
   LogReader(std::filesystem::path folder, const LogReaderOptions& options, Manifest manifest,
-            uint32_t segment_count);
+            uint32_t segment_count, uint64_t manifest_bytes);
   Status open_segment();
   // Makes the next whole frame current; false at the end of the log.
   Result<bool> next_frame();
@@ -71,7 +73,8 @@ class LogReader : public LogStream {
   StreamEnd end_;
   std::optional<UserError> error_;
   std::optional<EndReason> end_record_;
-  uint64_t frames_ = 0, compressed_frames_ = 0, records_ = 0, skipped_ = 0, bytes_ = 0;
+  uint64_t bytes_;
+  uint64_t frames_ = 0, compressed_frames_ = 0, records_ = 0, skipped_ = 0;
 };
 
 }  // namespace us::log

@@ -156,7 +156,7 @@ struct End {
   uint64_t branches = 0;
   uint64_t guest_ticks = 0;
   uint64_t epochs = 0;
-  uint64_t records = 0;  // before this one
+  uint64_t records = 0;  // before this one; 0: not told
   std::string text{};    // at most kTextBytesMax
   bool operator==(const End&) const = default;
 };

@@ -4,6 +4,7 @@
 
 #include "base/crc32c.h"
 #include "logchannel/inspect.h"
+#include "logchannel/printable.h"
 
 namespace us::log {
 namespace {
@@ -11,29 +12,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string hex(uint64_t value) { return fmt::format("{:#x}", value); }
-
-// Bytes of the guest are hostile to terminals: printable ASCII stays, the rest is escaped.
-std::string quoted(ByteSpan bytes, size_t bytes_max = 64) {
-  std::string out = "\"";
-  for (uint8_t byte : bytes.subspan(0, std::min(bytes.size(), bytes_max))) {
-    if (byte == '\n') {
-      out += "\\n";
-    } else if (byte == '\r') {
-      out += "\\r";
-    } else if (byte == '"' || byte == '\\') {
-      out += fmt::format("\\{}", static_cast<char>(byte));
-    } else if (byte >= 0x20 && byte < 0x7f) {
-      out += static_cast<char>(byte);
-    } else {
-      out += fmt::format("\\x{:02x}", byte);
-    }
-  }
-  return out + (bytes.size() > bytes_max ? "\"..." : "\"");
-}
-
-std::string quoted(const std::string& text) {
-  return quoted(ByteSpan(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
-}
 
 std::string hex_bytes(ByteSpan bytes, size_t bytes_max) {
   std::string out;
@@ -75,7 +53,7 @@ void fields(const DiskDone& d, Json& out) {
 void fields(const Console& c, Json& out) {
   out["device"] = c.device;
   out["length"] = c.bytes.size();
-  out["bytes"] = quoted(c.bytes);
+  out["bytes"] = printable(c.bytes);
 }
 void fields(const Command& c, Json& out) {
   out["code"] = c.code;
@@ -96,7 +74,7 @@ void fields(const PtDigest& p, Json& out) {
 void fields(const Marker& m, Json& out) {
   out["kind"] = name_of(m.kind);
   out["id"] = m.id;
-  out["text"] = quoted(m.text);
+  out["text"] = printable(m.text);
 }
 void fields(const Section& s, Json& out) {
   out["name"] = s.name;
@@ -113,7 +91,7 @@ void fields(const End& e, Json& out) {
   out["guest_ticks"] = e.guest_ticks;
   out["epochs"] = e.epochs;
   out["records"] = e.records;
-  if (!e.text.empty()) out["text"] = quoted(e.text);
+  if (!e.text.empty()) out["text"] = printable(e.text);
 }
 void fields(const Unknown& u, Json& out) { out["length"] = u.body.size(); }
 

@@ -174,6 +174,32 @@ TEST_CASE("hostile frame headers are refused before any payload is awaited") {
         FrameError::kBadLength);
 }
 
+TEST_CASE("a connection lost at any byte goes on with the frame sent again, none lost or doubled") {
+  const Bytes bytes = two_frames();
+  uint32_t stored;
+  std::memcpy(&stored, bytes.data() + 8, 4);
+  const size_t second = kFrameHeaderBytes + stored;
+  for (size_t lost_at = 0; lost_at <= bytes.size(); ++lost_at) {
+    FrameReader reader;
+    size_t frames = 0;
+    const auto feed = [&](ByteSpan part) {
+      while (!part.empty()) {
+        part = part.subspan(reader.feed(part));
+        auto frame = reader.next();
+        REQUIRE(frame.ok());
+        frames += frame->has_value() ? 1 : 0;
+      }
+    };
+    feed(ByteSpan(bytes).subspan(0, lost_at));
+    reader.drop_partial();
+    const size_t resume = reader.next_sequence() == 0   ? 0
+                          : reader.next_sequence() == 1 ? second
+                                                        : bytes.size();
+    feed(ByteSpan(bytes).subspan(resume));
+    CHECK(frames == 2);
+  }
+}
+
 TEST_CASE("a reader in error stays in error and takes no more bytes") {
   FrameReader reader;
   const Bytes junk(100, 0x55);

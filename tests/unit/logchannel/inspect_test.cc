@@ -32,7 +32,7 @@ TEST_CASE("info of a complete recording counts records by type and gives the fin
   CHECK(json["final_digest"] == "00000000000000020000000000000001");
   uint64_t on_disk = 0;
   for (const auto& file : std::filesystem::directory_iterator(folder / "rec")) {
-    if (file.path().extension() == ".uslog") on_disk += file.file_size();
+    on_disk += file.file_size();
   }
   CHECK(json["bytes"] == on_disk);
   CHECK(info_text(*info).find("state      complete") != std::string::npos);
@@ -80,6 +80,17 @@ TEST_CASE("a dumped console record shows control bytes escaped") {
       record_text(at(1, Console{0, {0x1b, '[', 'A', '\n', '"', 0xff}}), LogPosition(9));
   CHECK(line.find(R"("\x1b[A\n\"\xff")") != std::string::npos);
   CHECK(line.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE("info of a manifest with hostile text prints it escaped, and as valid JSON") {
+  TemporaryFolder folder;
+  LogWriterOptions options;
+  options.created_by = "\x1b[2J\xff";
+  REQUIRE(LogWriter::create(folder / "rec", options).ok());
+  auto info = inspect(folder / "rec");
+  REQUIRE(info.ok());
+  CHECK(info_text(*info).find('\x1b') == std::string::npos);
+  CHECK(nlohmann::json::accept(info_json(*info)));
 }
 
 TEST_CASE("verify finds a sound recording sound and names what is wrong with others") {

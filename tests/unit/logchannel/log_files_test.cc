@@ -102,7 +102,9 @@ TEST_CASE("a recording cut at any byte of its last segment reads as a prefix, tr
 TEST_CASE("any single bit flipped in any file is refused, and no wrong record is yielded before") {
   TemporaryFolder folder;
   const std::vector<Record> records = sample_sequence();
-  const fs::path path = make_recording(folder, records);
+  LogWriterOptions options = small_options();
+  options.segment_bytes = 600;
+  const fs::path path = make_recording(folder, records, options);
   for (const auto& entry : fs::directory_iterator(path)) {
     const Bytes good = read_bytes(entry.path());
     for (size_t bit = 0; bit < good.size() * 8; ++bit) {
