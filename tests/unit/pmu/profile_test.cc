@@ -94,6 +94,25 @@ TEST_CASE("each thing wrong in a profile is named with its line and key under it
   }
 }
 
+TEST_CASE("any prefix of a profile and any byte of it changed parses, or fails under a PMU id") {
+  const std::string text = to_toml(full_profile());
+  const auto try_one = [](const std::string& toml) {
+    const auto profile = parse_profile(toml, "host.toml");
+    if (!profile) CHECK(profile.error().id.rfind("PMU-00", 0) == 0);
+    return profile.ok();
+  };
+  size_t refused = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    refused += try_one(text.substr(0, i)) ? 0 : 1;
+    for (const char byte : {'\0', '"', '=', '[', '9', '\n', '\xff'}) {
+      std::string changed = text;
+      changed[i] = byte;
+      refused += try_one(changed) ? 0 : 1;
+    }
+  }
+  CHECK(refused > text.size());
+}
+
 TEST_CASE("a missing key is PMU-003, another schema or none PMU-007, a missing file PMU-001") {
   CHECK(error_of("schema = \"understudy.host-profile.v1\"\nevent = \"x\"\n").id == "PMU-003");
   CHECK(error_of("schema = \"understudy.host-profile.v9\"\n").id == "PMU-007");
