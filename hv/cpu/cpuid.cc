@@ -56,6 +56,7 @@ constexpr uint32_t kFeatures1Edx = bit(0) |   // x87
 constexpr uint32_t kFeatures7Ebx = bit(0) |   // FSGSBASE
                                    bit(7) |   // SMEP
                                    bit(9) |   // fast REP MOVSB and STOSB
+                                   bit(13) |  // FCS and FDS read as zero
                                    bit(20);   // SMAP
 constexpr uint32_t kFeatures7Ecx = bit(2);    // UMIP
 constexpr uint32_t kFeatures7Edx = bit(4) |   // fast short REP MOVSB

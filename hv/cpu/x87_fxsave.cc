@@ -1,4 +1,5 @@
 // FXSAVE, FXRSTOR, XSAVE and XRSTOR of the x87 and SSE states. SDM 1 10.5, 13.
+#include "hv/cpu/sse.h"
 #include "hv/cpu/x87_control.h"
 #include "hv/cpu/x87_tables.h"
 
@@ -17,8 +18,6 @@ struct Legacy {
 };
 static_assert(sizeof(Legacy) == 416 && offsetof(Legacy, registers) == 32);
 constexpr unsigned kPointersEnd = 24, kMxcsrEnd = 32, kX87End = 160;
-// MXCSR bits that exist here: DAZ is one of them. SDM 1 11.6.6.
-constexpr uint32_t kMxcsrMask = 0xffff;
 
 constexpr uint64_t kX87 = 1, kSse = 2;
 struct Header {
@@ -72,11 +71,6 @@ void take_sse(Cpu& c, const Legacy& in) {
   for (unsigned i = 0; i < xmm_count(c); ++i) c.xmm[i] = in.xmm[i];
 }
 
-void set_mxcsr(Cpu& c, uint32_t value) {
-  c.mxcsr = value;
-  update_mode(c);
-}
-
 bool aligned_address(Cpu& c, const Op& op, unsigned alignment, Access access, uint64_t& linear) {
   if (!operand_address(c, op, alignment, access, linear)) return false;
   return (linear & (alignment - 1)) == 0 || raise(c, kGeneralProtection, 0);
@@ -109,8 +103,8 @@ bool fxsave(Cpu& c, const Op& op) {
   if (!fx_allowed(c) || !aligned_address(c, op, 16, Access::kWrite, linear)) return false;
   Legacy area;
   fill_x87(c, op, area);
-  area.mxcsr = c.mxcsr;
-  area.mxcsr_mask = kMxcsrMask;
+  area.mxcsr = guest_mxcsr(c);
+  area.mxcsr_mask = kMxcsrWritable;
   const bool sse = (c.cr4 & cr4::kOsfxsr) != 0;
   if (sse) fill_sse(c, area);
   return store_range(c, linear, &area, sse ? legacy_size(c) : kX87End);
@@ -122,11 +116,11 @@ bool fxrstor(Cpu& c, const Op& op) {
   Legacy area;
   if (!load_range(c, linear, &area, legacy_size(c))) return false;
   const bool sse = (c.cr4 & cr4::kOsfxsr) != 0;
-  if (sse && (area.mxcsr & ~kMxcsrMask) != 0) return raise(c, kGeneralProtection, 0);
+  if (sse && (area.mxcsr & ~kMxcsrWritable) != 0) return raise(c, kGeneralProtection, 0);
   take_x87(c, op, area);
   if (sse) {
     take_sse(c, area);
-    set_mxcsr(c, area.mxcsr);
+    set_guest_mxcsr(c, area.mxcsr);
   }
   return true;
 }
@@ -145,8 +139,8 @@ bool xsave(Cpu& c, const Op& op) {
   Legacy area;
   fill_x87(c, op, area);
   fill_sse(c, area);
-  area.mxcsr = c.mxcsr;
-  area.mxcsr_mask = kMxcsrMask;
+  area.mxcsr = guest_mxcsr(c);
+  area.mxcsr_mask = kMxcsrWritable;
   const auto* bytes = reinterpret_cast<const uint8_t*>(&area);
   const auto put = [&](unsigned from, unsigned to) {
     return store_range(c, linear + from, bytes + from, to - from);
@@ -167,7 +161,7 @@ bool xrstor(Cpu& c, const Op& op) {
   const uint64_t wanted = requested(c);
   if (!acceptable(c, header)) return raise(c, kGeneralProtection, 0);
   // MXCSR is loaded with the SSE component whatever XSTATE_BV says. SDM 1 13.8.1.
-  if ((wanted & kSse) != 0 && (area.mxcsr & ~kMxcsrMask) != 0)
+  if ((wanted & kSse) != 0 && (area.mxcsr & ~kMxcsrWritable) != 0)
     return raise(c, kGeneralProtection, 0);
   if ((wanted & kX87) != 0) {
     if ((header.state & kX87) != 0) {
@@ -180,7 +174,7 @@ bool xrstor(Cpu& c, const Op& op) {
   if ((wanted & kSse) != 0) {
     if ((header.state & kSse) == 0) std::memset(area.xmm, 0, sizeof area.xmm);
     take_sse(c, area);
-    set_mxcsr(c, area.mxcsr);
+    set_guest_mxcsr(c, area.mxcsr);
   }
   return true;
 }
