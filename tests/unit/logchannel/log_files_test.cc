@@ -266,7 +266,8 @@ TEST_CASE("a writer over its size limit says so, and still takes the end record"
   REQUIRE(writer.ok());
   uint64_t branches = 0;
   while (!(*writer)->limit_reached() && branches < 10'000) {
-    (*writer)->append(at(++branches, Command{1, branches}));
+    ++branches;
+    (*writer)->append(at(branches, Command{1, branches}));
   }
   CHECK(branches < 10'000);
   (*writer)->append(at(++branches, End{EndReason::kSizeLimit, {}, 0, 0, 0, 0, 0, ""}));

@@ -34,7 +34,9 @@ std::string to_hex(ByteSpan bytes) {
 }  // namespace
 
 TEST_CASE("a record of every type encodes to the bytes of its golden file") {
-  for (const auto& [name, record] : samples()) {
+  for (const auto& sample : samples()) {
+    const std::string& name = sample.first;
+    const Record& record = sample.second;
     INFO(name);
     const std::filesystem::path path =
         std::filesystem::path(US_GOLDEN_FOLDER) / fmt::format("v1-{}.hex", name);
