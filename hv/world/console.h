@@ -1,0 +1,86 @@
+// The guest's console on this process's terminal (or pipes): keys in, text out, each on a thread
+// of its own.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <termios.h>
+#include <thread>
+
+#include "base/bytes.h"
+#include "hv/world/thread_support.h"
+
+namespace us::hv {
+
+// Finds the escapes in what is typed: Ctrl-A x quits, Ctrl-A p presses the power button, Ctrl-A
+// Ctrl-A (or Ctrl-A a) is a Ctrl-A for the guest; after anything else both keys go to the guest.
+class KeyFilter {
+ public:
+  enum class Action : uint8_t { kNone, kQuit, kPowerButton };
+  // Appends to `out` what the guest gets; returns at the first action, `taken` bytes in.
+  Action feed(ByteSpan typed, Bytes& out, size_t& taken);
+
+ private:
+  bool escaped_ = false;
+};
+
+struct ConsoleConfig {
+  int in_fd = 0;
+  int out_fd = 1;
+};
+
+struct ConsoleHandlers {
+  // Called on the reading thread; may block, which holds back whoever types.
+  std::function<void(Bytes bytes)> typed;
+  std::function<void()> quit;
+  std::function<void()> power_button;
+};
+
+class ConsoleBackend {
+ public:
+  // On a terminal, raw mode until stop(); the terminal is also put back when the process dies of a
+  // failed check. Elsewhere bytes are taken as they are, without escapes, until the end of input.
+  ConsoleBackend(const ConsoleConfig& config, ConsoleHandlers handlers);
+  ~ConsoleBackend();
+  ConsoleBackend(const ConsoleBackend&) = delete;
+  ConsoleBackend& operator=(const ConsoleBackend&) = delete;
+
+  // Queues text for the terminal. Waits only when more than 1 MiB is queued.
+  void write(ByteSpan bytes);
+  // Waits until everything queued is out (or the other end is gone).
+  void flush();
+  // Flushes, restores the terminal, ends the threads. No handler call begins afterwards.
+  void stop();
+
+  bool on_terminal() const { return raw_; }
+
+ private:
+  void enter_raw_mode();
+  void restore_terminal();
+  void read_keys();
+  bool handle_typed(ByteSpan typed);
+  void write_text();
+
+  const ConsoleConfig config_;
+  const ConsoleHandlers handlers_;
+  bool raw_ = false;
+  termios saved_{};
+  int dump_token_ = -1;
+  KeyFilter filter_;
+  Wake wake_;
+  std::atomic<bool> stopped_{false};
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Bytes queue_;              // under mutex_
+  bool writing_ = false;     // under mutex_: the writer has bytes in hand
+  bool end_writer_ = false;  // under mutex_
+  std::thread reader_;
+  std::thread writer_;
+};
+
+}  // namespace us::hv
