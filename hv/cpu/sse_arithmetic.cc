@@ -32,33 +32,51 @@ US_SSE_FP(HADDPD, "haddpd", kPd)
 US_SSE_FP(HSUBPS, "hsubps", kPs)
 US_SSE_FP(HSUBPD, "hsubpd", kPd)
 
-// Dot products, step by step as SDM 2 DPPS and DPPD describe them. Hosts differ in which of several
-// NaNs comes out of the sums; here every sum is an ADDPS (ADDPD) whose first operand is the one
-// with the lower element. What the immediate leaves out is zero before multiplying, so it raises
-// nothing.
-struct F_DPPS : Raising<Tiny::kPs> {
-  static V f(V d, V s, uint8_t imm) {
+// Dot products, step by step as SDM 2 DPPS and DPPD describe them. Hosts may differ in which of
+// several NaNs comes out of the sums; here every sum is an ADDPS (ADDPD) whose first operand is the
+// one with the lower element. What the immediate leaves out is zero before multiplying, so it
+// raises nothing. An unmasked exception ends the careful variant at the step that found it: the
+// step's result is returned, for end_checked to see and drop.
+template <bool kChecked>
+struct DotSingle : Raising<Tiny::kPs> {
+  static void f(Cpu& c, const Op* op, V s) {
+    set_xmm(c, op->dst, dot(c, get_xmm(c, op->dst), s, imm8(op)));
+  }
+  static V dot(const Cpu& c, V d, V s, uint8_t imm) {
     const V bits = _mm_set_epi32(8, 4, 2, 1);
     const V in = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(imm >> 4), bits), bits);
     const V out = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(imm), bits), bits);
     const V product = F_MULPS::f(_mm_and_si128(d, in), _mm_and_si128(s, in));
+    if (kChecked && step_raised(c, product, Tiny::kPs)) return product;
     const V even = _mm_move_epi64(_mm_shuffle_epi32(product, 0xe8));
     const V odd = _mm_move_epi64(_mm_shuffle_epi32(product, 0xfd));
     const V pairs = F_ADDPS::f(even, odd);
+    if (kChecked && step_raised(c, pairs, Tiny::kPs)) return pairs;
     const V sum = F_ADDSS::f(pairs, _mm_shuffle_epi32(pairs, 0x55));
+    if (kChecked && step_raised(c, sum, Tiny::kSs)) return sum;
     return _mm_and_si128(_mm_shuffle_epi32(sum, 0), out);
   }
 };
-struct F_DPPD : Raising<Tiny::kPd> {
-  static V f(V d, V s, uint8_t imm) {
+template <bool kChecked>
+struct DotDouble : Raising<Tiny::kPd> {
+  static void f(Cpu& c, const Op* op, V s) {
+    set_xmm(c, op->dst, dot(c, get_xmm(c, op->dst), s, imm8(op)));
+  }
+  static V dot(const Cpu& c, V d, V s, uint8_t imm) {
     const V mask = _mm_set_epi32(2, 2, 1, 1);
     const V in = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(imm >> 4), mask), mask);
     const V out = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(imm), mask), mask);
     const V product = F_MULPD::f(_mm_and_si128(d, in), _mm_and_si128(s, in));
+    if (kChecked && step_raised(c, product, Tiny::kPd)) return product;
     const V sum = F_ADDSD::f(product, _mm_unpackhi_epi64(product, product));
+    if (kChecked && step_raised(c, sum, Tiny::kSd)) return sum;
     return _mm_and_si128(_mm_unpacklo_epi64(sum, sum), out);
   }
 };
+template <template <bool> class Dot>
+constexpr Forms dot_forms() {
+  return with_checked(forms<X128, Whole<Dot<false>>>(), forms<X128, Whole<Dot<true>>>());
+}
 
 // ROUND: immediate bits 3:0 count; one handler each.
 #define US_ROUND(name, text)                                          \
@@ -106,8 +124,8 @@ constexpr Row kRows[] = {
     US_ROW_XX(HADDPD, X128, Binary),
     US_ROW_XX(HSUBPS, X128, Binary),
     US_ROW_XX(HSUBPD, X128, Binary),
-    US_ROW_XX(DPPS, X128, BinaryImm),
-    US_ROW_XX(DPPD, X128, BinaryImm),
+    {ZYDIS_MNEMONIC_DPPS, Kind::kXmm, Kind::kXmm, dot_forms<DotSingle>()},
+    {ZYDIS_MNEMONIC_DPPD, Kind::kXmm, Kind::kXmm, dot_forms<DotDouble>()},
     round_row(ZYDIS_MNEMONIC_ROUNDPS, kRound<X128, F_ROUNDPS>),
     round_row(ZYDIS_MNEMONIC_ROUNDPD, kRound<X128, F_ROUNDPD>),
     round_row(ZYDIS_MNEMONIC_ROUNDSS, kRound<X32, F_ROUNDSS>),

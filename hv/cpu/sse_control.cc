@@ -100,6 +100,14 @@ bool end_checked(Cpu& c, const Op& op, const Kept& kept, Tiny tiny) {
   return raise(c, (c.cr4 & cr4::kOsxmmexcpt) != 0 ? kSimdError : kInvalidOpcode);
 }
 
+bool step_raised(const Cpu& c, V result, Tiny tiny) {
+  const uint32_t unmasked = ~(c.mxcsr >> 7) & kMxcsrFlags;
+  if ((host_csr() & unmasked) != 0) return true;
+  Xmm x;
+  _mm_store_si128(reinterpret_cast<V*>(&x), result);
+  return (unmasked & kUnderflow) != 0 && has_tiny(x, tiny);
+}
+
 const Op* x87_pending_op(Cpu& c, const Op* op) {
   raise(c, kX87Error);
   return leave(c, op);

@@ -95,8 +95,10 @@ constexpr Row kRows[] = {
     US_TO_INT_ROWS(CVTTSS2SI, X32),
     US_TO_INT_ROWS(CVTSD2SI, X64),
     US_TO_INT_ROWS(CVTTSD2SI, X64),
-    both(ZYDIS_MNEMONIC_CVTPI2PS, Kind::kXmm, Kind::kMmx, forms<M64, MmxToXmm<F_CVTPI2PS>>()),
-    // From memory no MMX register takes part, and the x87 state stays. SDM 2 CVTPI2PD.
+    // From memory no MMX register takes part, and the x87 state stays: SDM 2 says so of CVTPI2PD,
+    // and processors do the same for CVTPI2PS.
+    both(ZYDIS_MNEMONIC_CVTPI2PS, Kind::kXmm, Kind::kMmx,
+         split_forms(forms<M64, MmxToXmm<F_CVTPI2PS>>(), forms<M64, Binary<F_CVTPI2PS>>())),
     both(ZYDIS_MNEMONIC_CVTPI2PD, Kind::kXmm, Kind::kMmx,
          split_forms(forms<M64, MmxToXmm<F_CVTPI2PD>>(), forms<M64, Binary<F_CVTPI2PD>>())),
     both(ZYDIS_MNEMONIC_CVTPS2PI, Kind::kMmx, Kind::kXmm, forms<X64, MmxUnary<F_CVTPS2PI>>()),

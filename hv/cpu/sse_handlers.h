@@ -273,6 +273,8 @@ struct Kept {
 };
 void begin_checked(Cpu& c, const Op& op, Kept& kept);
 bool end_checked(Cpu& c, const Op& op, const Kept& kept, Tiny tiny);
+// Inside a careful body of several steps: the step that gave `result` raised something unmasked.
+bool step_raised(const Cpu& c, V result, Tiny tiny);
 
 template <class L, class B>
 bool checked_apply(Cpu& c, const Op& op, typename L::Value value) {
@@ -370,6 +372,12 @@ constexpr Forms split_forms(Forms reg, Forms mem) {
   mem.checked_reg = reg.checked_reg;
   return mem;
 }
+// The careful variants from another body.
+constexpr Forms with_checked(Forms plain, Forms careful) {
+  plain.checked_reg = careful.checked_reg;
+  plain.checked_mem = careful.checked_mem;
+  return plain;
+}
 template <class P, bool kAligned = false>
 constexpr Forms store_forms() {
   Forms f;
@@ -393,6 +401,10 @@ std::span<const Row> integer_rows();
 std::span<const Row> shuffle_rows();
 std::span<const Row> text_rows();
 std::span<const Row> mmx_rows();
+inline constexpr std::span<const Row> (*kAllRows[])() = {
+    move_rows,          move_gpr_rows, move_mmx_rows, arithmetic_rows,
+    approximation_rows, compare_rows,  convert_rows,  integer_rows,
+    shuffle_rows,       text_rows,     mmx_rows};
 
 // Raise #UD or #NM, whichever CR0 and CR4 ask for. SDM 3A 13.1, 12.1.
 bool sse_off(Cpu& c, const Op& op);

@@ -8,7 +8,8 @@ namespace us::hv::sse {
 // The MMX form is the low half of the XMM form.
 #define US_INTEGER_BINARY(X)                                                                      \
   X(PADDB, "paddb")                                                                               \
-  X(PADDW, "paddw") X(PADDD, "paddd") X(PADDQ, "paddq") X(PADDSB, "paddsb") X(PADDSW, "paddsw")   \
+  X(PADDW, "paddw")                                                                               \
+  X(PADDD, "paddd") X(PADDQ, "paddq") X(PADDSB, "paddsb") X(PADDSW, "paddsw")                     \
       X(PADDUSB, "paddusb") X(PADDUSW, "paddusw") X(PSUBB, "psubb") X(PSUBW, "psubw")             \
           X(PSUBD, "psubd") X(PSUBQ, "psubq") X(PSUBSB, "psubsb") X(PSUBSW, "psubsw")             \
               X(PSUBUSB, "psubusb") X(PSUBUSW, "psubusw") X(PAND, "pand") X(PANDN, "pandn")       \
@@ -28,14 +29,16 @@ namespace us::hv::sse {
 // Shifts by a register, memory or immediate count.
 #define US_INTEGER_SHIFT(X)                                                                 \
   X(PSLLW, "psllw")                                                                         \
-  X(PSLLD, "pslld") X(PSLLQ, "psllq") X(PSRLW, "psrlw") X(PSRLD, "psrld") X(PSRLQ, "psrlq") \
-      X(PSRAW, "psraw") X(PSRAD, "psrad")
+  X(PSLLD, "pslld")                                                                         \
+  X(PSLLQ, "psllq") X(PSRLW, "psrlw") X(PSRLD, "psrld") X(PSRLQ, "psrlq") X(PSRAW, "psraw") \
+      X(PSRAD, "psrad")
 
 // Narrowing and horizontal: the MMX form works on destination and source side by side.
-#define US_INTEGER_JOINED(X)                                                              \
-  X(PACKSSWB, "packsswb")                                                                 \
-  X(PACKSSDW, "packssdw") X(PACKUSWB, "packuswb") X(PHADDW, "phaddw") X(PHADDD, "phaddd") \
-      X(PHADDSW, "phaddsw") X(PHSUBW, "phsubw") X(PHSUBD, "phsubd") X(PHSUBSW, "phsubsw")
+#define US_INTEGER_JOINED(X)                                                            \
+  X(PACKSSWB, "packsswb")                                                               \
+  X(PACKSSDW, "packssdw")                                                               \
+  X(PACKUSWB, "packuswb") X(PHADDW, "phaddw") X(PHADDD, "phaddd") X(PHADDSW, "phaddsw") \
+      X(PHSUBW, "phsubw") X(PHSUBD, "phsubd") X(PHSUBSW, "phsubsw")
 
 #define US_INTEGER_UNPACK_LOW(X) \
   X(PUNPCKLBW, "punpcklbw") X(PUNPCKLWD, "punpcklwd") X(PUNPCKLDQ, "punpckldq")

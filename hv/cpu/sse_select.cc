@@ -13,10 +13,8 @@ namespace {
 class RowIndex {
  public:
   RowIndex() {
-    for (const std::span<const Row> part :
-         {move_rows(), move_gpr_rows(), move_mmx_rows(), arithmetic_rows(), approximation_rows(),
-          compare_rows(), convert_rows(), integer_rows(), shuffle_rows(), text_rows(), mmx_rows()})
-      for (const Row& row : part) rows_.push_back(&row);
+    for (const auto part : kAllRows)
+      for (const Row& row : part()) rows_.push_back(&row);
     std::stable_sort(rows_.begin(), rows_.end(),
                      [](const Row* a, const Row* b) { return a->mnemonic < b->mnemonic; });
     for (size_t i = rows_.size(); i-- > 0;)
