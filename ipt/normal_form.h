@@ -80,6 +80,7 @@ class NormalFormSink {
     if (fast_.full()) hash_full_leaves();
   }
   void packet(const Packet& packet);
+  void pads(uint64_t) {}
   void damage(uint64_t offset);
 
   void note_aux_flags(uint32_t flags) { loss_.aux_flags |= flags; }

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace us::ipt {
@@ -158,5 +159,28 @@ enum class ParseStatus : uint8_t {
 // between BBP and BEP, else 0. On kOk `packet` is filled but for `ip`.
 ParseStatus parse_packet(const uint8_t* bytes, size_t available, unsigned block_item_bytes,
                          Packet& packet);
+
+// Only TIP, TIP.PGE, TIP.PGD and FUP, of which the 9 bytes from `bytes` on are readable: the same
+// as parse_packet, but without a call.
+inline bool parse_ip_packet(const uint8_t* bytes, Packet& packet) {
+  const unsigned ip_bytes = bytes[0] >> 5;
+  switch (bytes[0] & opcode::kIpMask) {
+    case opcode::kTip: packet.kind = PacketKind::kTip; break;
+    case opcode::kTipPge: packet.kind = PacketKind::kTipPge; break;
+    case opcode::kTipPgd: packet.kind = PacketKind::kTipPgd; break;
+    case opcode::kFup: packet.kind = PacketKind::kFup; break;
+    default: return false;
+  }
+  if (!valid_ip_bytes(ip_bytes)) return false;
+  const unsigned payload = ip_payload_bytes(ip_bytes);
+  uint64_t value;
+  std::memcpy(&value, bytes + 1, sizeof value);
+  packet.size = static_cast<uint8_t>(1 + payload);
+  packet.ip_bytes = static_cast<uint8_t>(ip_bytes);
+  packet.bits = 0;
+  packet.flag = false;
+  packet.value = payload == 0 ? 0 : value & (~0ull >> (64 - 8 * payload));
+  return true;
+}
 
 }  // namespace us::ipt

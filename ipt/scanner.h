@@ -11,7 +11,8 @@
 //     void pads(unsigned n)                 n PAD bytes (only counted by sinks that want them)
 //     bool full() const                     true: stop and let end_fast() make room
 //   static constexpr bool kWantsPads
-//   bool plain() const               TNT, PAD and TIP may go to Fast now
+//   bool plain() const               TNT and TIP may go to Fast now
+//   void pads(uint64_t n)            PAD bytes outside Fast
 //   Fast begin_fast(); void end_fast(const Fast&);
 //   void packet(const Packet&)       every other packet, and those too when not plain()
 //   void damage(uint64_t offset)     no packet at this offset of the stream
@@ -67,6 +68,8 @@ class Scanner {
   const uint8_t* run(const uint8_t* low, const uint8_t* at, const uint8_t* end, const uint8_t* stop,
                      uint64_t offset_of_low);
   const uint8_t* run_fast(const uint8_t* at, const uint8_t* limit);
+  const uint8_t* skip_pads(const uint8_t* at, const uint8_t* stop);
+  void deliver_ip(Packet& packet);
   void deliver(Packet& packet);
   void damage(const uint8_t* low, const uint8_t* at, uint64_t offset_of_low);
   void keep(const uint8_t* low, const uint8_t* at, const uint8_t* end);
@@ -139,6 +142,15 @@ const uint8_t* Scanner<Sink>::run(const uint8_t* low, const uint8_t* at, const u
       at = run_fast(at, limit);
       if (at >= stop) return at;
     }
+    if (*at == opcode::kPad) {
+      at = skip_pads(at, stop);
+      continue;
+    }
+    if (end - at >= kKernelReach && parse_ip_packet(at, packet)) {
+      at += packet.size;
+      deliver_ip(packet);
+      continue;
+    }
     switch (parse_packet(at, static_cast<size_t>(end - at), block_item_bytes_, packet)) {
       case ParseStatus::kNeedMore: return at;
       case ParseStatus::kBad: damage(low, at, offset_of_low); break;
@@ -160,17 +172,40 @@ const uint8_t* Scanner<Sink>::run_fast(const uint8_t* at, const uint8_t* limit) 
   return at;
 }
 
+// PADs never go through the parser: between TIP.PGD and TIP.PGE there are more of them than of
+// anything else. Precondition: one at `at`.
+template <class Sink>
+const uint8_t* Scanner<Sink>::skip_pads(const uint8_t* at, const uint8_t* stop) {
+  const uint8_t* const from = at;
+  while (stop - at >= 8) {
+    const uint64_t word = kernel::load64(at);
+    if (word != 0) {
+      at += std::countr_zero(word) / 8;
+      sink_.pads(static_cast<uint64_t>(at - from));
+      return at;
+    }
+    at += 8;
+  }
+  while (at < stop && *at == opcode::kPad) ++at;
+  sink_.pads(static_cast<uint64_t>(at - from));
+  return at;
+}
+
+template <class Sink>
+void Scanner<Sink>::deliver_ip(Packet& packet) {
+  last_ip_ = expand_ip(packet.ip_bytes, packet.value, last_ip_);
+  packet.ip = last_ip_;
+  block_item_bytes_ = 0;
+  sink_.packet(packet);
+}
+
 template <class Sink>
 void Scanner<Sink>::deliver(Packet& packet) {
   switch (packet.kind) {
     case PacketKind::kTip:
     case PacketKind::kTipPge:
     case PacketKind::kTipPgd:
-    case PacketKind::kFup:
-      last_ip_ = expand_ip(packet.ip_bytes, packet.value, last_ip_);
-      packet.ip = last_ip_;
-      block_item_bytes_ = 0;
-      break;
+    case PacketKind::kFup: return deliver_ip(packet);
     case PacketKind::kPsb:
     case PacketKind::kOvf:
       // Addresses are never compressed against what came before these (SDM 35.4.2.2, 35.4.2.17).

@@ -28,11 +28,10 @@ inline uint64_t load64(const uint8_t* at) {
   return word;
 }
 
-// Bit 0 of a byte is set where the byte is neither PAD nor a short TNT, exactly up to the first
-// such byte: odd, or 0x02 (two opcode bytes).
-inline uint64_t not_plain(uint64_t word) {
+// Bit 0 is set in bytes equal to kExtended, exactly up to the first such byte.
+inline uint64_t extended_bytes(uint64_t word) {
   const uint64_t x = word ^ (kOnes * opcode::kExtended);
-  return (word & kOnes) | (((x - kOnes) & ~x & (kOnes << 7)) >> 7);
+  return ((x - kOnes) & ~x & (kOnes << 7)) >> 7;
 }
 
 // In each byte of PADs and short TNTs: ones where branches are (below the stop bit, above bit 0).
@@ -101,30 +100,39 @@ const uint8_t* scan_plain(const uint8_t* at, const uint8_t* limit, uint64_t& las
   uint64_t last_ip = last_ip_out;
   while (at < limit && !fast.full()) {
     const uint64_t word = kernel::load64(at);
-    const uint64_t stops = kernel::not_plain(word);
-    if (stops == 0) {
+    // From `at` to the next is one chain of dependent instructions, so it is kept short: even bytes
+    // are PADs, short TNTs or kExtended, which is rare and looked for beside the chain.
+    const uint64_t odd = word & kernel::kOnes;
+    const uint64_t up_to_odd = odd ^ (odd - 1);
+    const uint64_t extended = kernel::extended_bytes(word);
+    if ((extended & up_to_odd) != 0) [[unlikely]] {
+      const uint64_t plain = word & ((extended ^ (extended - 1)) >> 1);
+      const unsigned before = static_cast<unsigned>(std::countr_zero(extended)) / 8;
+      kernel::append_plain<kPext>(plain, fast);
+      if constexpr (kPads) fast.pads(kernel::zero_bytes(plain) - (8 - before));
+      at += before;
+      if (!kernel::take_tnt64(at, fast)) break;
+      at += kTnt64Bytes;
+      continue;
+    }
+    if (odd == 0) {
       kernel::append_plain<kPext>(word, fast);
       if constexpr (kPads) fast.pads(kernel::zero_bytes(word));
       at += 8;
       continue;
     }
-    const unsigned shift = static_cast<unsigned>(std::countr_zero(stops));
-    if (shift != 0) {
-      const uint64_t plain = word & ((1ull << shift) - 1);
-      kernel::append_plain<kPext>(plain, fast);
-      if constexpr (kPads) fast.pads(kernel::zero_bytes(plain) - (8 - shift / 8));
-      at += shift / 8;
-    }
-    const unsigned op = (word >> shift) & 0xff;
-    const unsigned ip_bytes = op >> 5;
-    if ((op & opcode::kIpMask) == opcode::kTip && ip_payload_bytes(ip_bytes) != 0) {
-      last_ip = expand_ip(ip_bytes, kernel::load64(at + 1), last_ip);
-      fast.tip(last_ip);
-      at += 1 + ip_payload_bytes(ip_bytes);
-      continue;
-    }
-    if (op != opcode::kExtended || !kernel::take_tnt64(at, fast)) break;
-    at += kTnt64Bytes;
+    const unsigned shift = static_cast<unsigned>(std::countr_zero(odd));
+    const uint64_t plain = word & (up_to_odd >> 1);
+    kernel::append_plain<kPext>(plain, fast);
+    if constexpr (kPads) fast.pads(kernel::zero_bytes(plain) - (8 - shift / 8));
+    at += shift / 8;
+    const uint64_t op = word >> shift;
+    const unsigned ip_bytes = (op >> 5) & 7;
+    const unsigned payload = ip_payload_bytes(ip_bytes);
+    if ((op & opcode::kIpMask) != opcode::kTip || payload == 0) break;
+    last_ip = expand_ip(ip_bytes, kernel::load64(at + 1), last_ip);
+    fast.tip(last_ip);
+    at += 1 + payload;
   }
   last_ip_out = last_ip;
   fast_out = fast;

@@ -52,6 +52,7 @@ class CountingSink {
     if (uint64_t* const count = counter(packet.kind)) ++*count;
     form_.packet(packet);
   }
+  void pads(uint64_t n) { stat_.pad += n; }
   void damage(uint64_t offset) {
     ++stat_.errors;
     form_.damage(offset);

@@ -34,12 +34,12 @@ struct Recorder {
   std::vector<bool> branches;
   std::vector<uint64_t> targets;
   std::vector<Packet> others;
-  uint64_t pads = 0;
+  uint64_t pad_bytes = 0;
   std::vector<uint64_t> damages;
 
   bool plain() const { return fast_allowed; }
   Fast begin_fast() { return {&branches, &targets}; }
-  void end_fast(const Fast& fast) { pads += fast.pad_bytes; }
+  void end_fast(const Fast& fast) { pad_bytes += fast.pad_bytes; }
   void packet(const Packet& packet) {
     switch (packet.kind) {
       case PacketKind::kTnt8:
@@ -51,10 +51,11 @@ struct Recorder {
           others.push_back(packet);
         }
         break;
-      case PacketKind::kPad: ++pads; break;
+      case PacketKind::kPad: ++pad_bytes; break;
       default: others.push_back(packet);
     }
   }
+  void pads(uint64_t n) { pad_bytes += n; }
   void damage(uint64_t offset) { damages.push_back(offset); }
 
   bool operator==(const Recorder& other) const {
@@ -62,7 +63,7 @@ struct Recorder {
     for (size_t i = 0; i < others.size(); ++i) {
       if (!same(others[i], other.others[i]) || others[i].ip != other.others[i].ip) return false;
     }
-    return branches == other.branches && targets == other.targets && pads == other.pads &&
+    return branches == other.branches && targets == other.targets && pad_bytes == other.pad_bytes &&
            damages == other.damages;
   }
 };
