@@ -4,6 +4,7 @@
 #   us.end=poweroff|reboot|shell   what follows (poweroff)
 #   us.ip=dhcp|none|ADDRESS/BITS[,GATEWAY[,DNS]]   for eth0 (dhcp)
 #   us.mods=a,b       further modules to load at once
+#   us.root=DEVICE    an ext4 root file system: us.run runs inside it; without, its own init takes over
 # Every us.NAME=VALUE is also in the environment, as US_NAME.
 export PATH=/bin:/sbin HOME=/root TERM="${TERM:-linux}"
 mount -t proc proc /proc
@@ -14,7 +15,7 @@ mount -t devpts -o gid=5,mode=620 devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 echo /sbin/modprobe >/proc/sys/kernel/modprobe 2>/dev/null
 
-us_run='' us_end=poweroff us_ip=dhcp us_mods=''
+us_run='' us_end=poweroff us_ip=dhcp us_mods='' us_root=''
 # xargs undoes the kernel's quoting: both us.run="a b" and "us.run=a b" come out as one line.
 while IFS= read -r word; do
   case $word in
@@ -22,6 +23,7 @@ while IFS= read -r word; do
     us.end=*) us_end=${word#us.end=} ;;
     us.ip=*) us_ip=${word#us.ip=} ;;
     us.mods=*) us_mods=${word#us.mods=} ;;
+    us.root=*) us_root=${word#us.root=} ;;
   esac
   case $word in
     us.*=*)
@@ -67,15 +69,27 @@ fi
 
 finish() {
   sync
+  [ -z "$us_root" ] || mount -o remount,ro /mnt 2>/dev/null
   case $1 in
     reboot) reboot -f ;;
     *) poweroff -f ;;
   esac
 }
 
+# A root file system of its own: its init takes over, or one command runs inside it.
+if [ -n "$us_root" ]; then
+  modprobe ext4
+  mount -t ext4 "$us_root" /mnt || finish poweroff
+  for folder in dev proc sys; do mount --move /$folder /mnt/$folder; done
+  [ -n "$us_run" ] || exec switch_root /mnt "${US_init:-/sbin/init}"
+  mount -t tmpfs tmpfs /mnt/run
+  [ ! -e /etc/resolv.conf ] || cp /etc/resolv.conf /mnt/run/resolv.conf
+  inside="chroot /mnt"
+fi
+
 echo "init: ready, $(uname -sr)"
 if [ -n "$us_run" ]; then
-  sh -c "$us_run"
+  ${inside:-} sh -c "$us_run"
   echo "init: exit status $?"
   [ "$us_end" = shell ] || finish "$us_end"
 fi
