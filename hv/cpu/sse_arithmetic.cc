@@ -38,38 +38,40 @@ US_SSE_FP(HSUBPD, "hsubpd", kPd)
 // raises nothing. An unmasked exception ends the careful variant at the step that found it: the
 // step's result is returned, for end_checked to see and drop.
 template <bool kChecked>
-struct DotSingle : Raising<Tiny::kPs> {
+struct DotSingle : Raising<Tiny::kByStep> {
   static void f(Cpu& c, const Op* op, V s) {
     set_xmm(c, op->dst, dot(c, get_xmm(c, op->dst), s, imm8(op)));
   }
   static V dot(const Cpu& c, V d, V s, uint8_t imm) {
+    uint32_t raised = 0;
     const V bits = _mm_set_epi32(8, 4, 2, 1);
     const V in = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(imm >> 4), bits), bits);
     const V out = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(imm), bits), bits);
     const V product = F_MULPS::f(_mm_and_si128(d, in), _mm_and_si128(s, in));
-    if (kChecked && step_raised(c, product, Tiny::kPs)) return product;
+    if (kChecked && step_raised(c, product, Tiny::kPs, false, raised)) return product;
     const V even = _mm_move_epi64(_mm_shuffle_epi32(product, 0xe8));
     const V odd = _mm_move_epi64(_mm_shuffle_epi32(product, 0xfd));
     const V pairs = F_ADDPS::f(even, odd);
-    if (kChecked && step_raised(c, pairs, Tiny::kPs)) return pairs;
+    if (kChecked && step_raised(c, pairs, Tiny::kPs, false, raised)) return pairs;
     const V sum = F_ADDSS::f(pairs, _mm_shuffle_epi32(pairs, 0x55));
-    if (kChecked && step_raised(c, sum, Tiny::kSs)) return sum;
+    if (kChecked && step_raised(c, sum, Tiny::kSs, true, raised)) return sum;
     return _mm_and_si128(_mm_shuffle_epi32(sum, 0), out);
   }
 };
 template <bool kChecked>
-struct DotDouble : Raising<Tiny::kPd> {
+struct DotDouble : Raising<Tiny::kByStep> {
   static void f(Cpu& c, const Op* op, V s) {
     set_xmm(c, op->dst, dot(c, get_xmm(c, op->dst), s, imm8(op)));
   }
   static V dot(const Cpu& c, V d, V s, uint8_t imm) {
+    uint32_t raised = 0;
     const V mask = _mm_set_epi32(2, 2, 1, 1);
     const V in = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(imm >> 4), mask), mask);
     const V out = _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(imm), mask), mask);
     const V product = F_MULPD::f(_mm_and_si128(d, in), _mm_and_si128(s, in));
-    if (kChecked && step_raised(c, product, Tiny::kPd)) return product;
+    if (kChecked && step_raised(c, product, Tiny::kPd, false, raised)) return product;
     const V sum = F_ADDSD::f(product, _mm_unpackhi_epi64(product, product));
-    if (kChecked && step_raised(c, sum, Tiny::kSd)) return sum;
+    if (kChecked && step_raised(c, sum, Tiny::kSd, true, raised)) return sum;
     return _mm_and_si128(_mm_unpacklo_epi64(sum, sum), out);
   }
 };

@@ -53,13 +53,32 @@ bool tiny_pd(uint64_t bits) {
 
 bool has_tiny(const Xmm& x, Tiny kind) {
   switch (kind) {
-    case Tiny::kNone: return false;
+    case Tiny::kNone:
+    case Tiny::kByStep: return false;
     case Tiny::kSs: return tiny_ps(x.d[0]);
     case Tiny::kSd: return tiny_pd(x.q[0]);
     case Tiny::kPs: return tiny_ps(x.d[0]) || tiny_ps(x.d[1]) || tiny_ps(x.d[2]) || tiny_ps(x.d[3]);
     case Tiny::kPd: return tiny_pd(x.q[0]) || tiny_pd(x.q[1]);
   }
   return false;
+}
+
+uint32_t unmasked_flags(const Cpu& c) { return ~(c.mxcsr >> 7) & kMxcsrFlags; }
+
+// What the flags of a masked computation become when some exceptions are unmasked.
+uint32_t settle(const Cpu& c, uint32_t raised, const Xmm& result, Tiny tiny) {
+  const uint32_t unmasked = unmasked_flags(c);
+  // An exception found before computing keeps the later kinds from being looked for.
+  if ((raised & unmasked & kPreComputation) != 0) return raised & kPreComputation;
+  // Unmasked, an exact tiny result counts too.
+  if ((unmasked & kUnderflow) != 0 && has_tiny(result, tiny)) raised |= kUnderflow;
+  return raised;
+}
+
+Xmm get_bytes(V v) {
+  Xmm x;
+  _mm_store_si128(reinterpret_cast<V*>(&x), v);
+  return x;
 }
 
 }  // namespace
@@ -79,15 +98,19 @@ void begin_checked(Cpu& c, const Op& op, Kept& kept) {
   set_host_csr(clean);
 }
 
+bool step_raised(const Cpu& c, V result, Tiny tiny, bool last, uint32_t& earlier) {
+  const uint32_t csr = host_csr();
+  const uint32_t raised = settle(c, csr & kMxcsrFlags, get_bytes(result), tiny);
+  const bool stop = (raised & unmasked_flags(c)) != 0;
+  earlier |= raised;
+  set_host_csr((csr & ~kMxcsrFlags) | (stop || last ? earlier : 0));
+  return stop;
+}
+
 bool end_checked(Cpu& c, const Op& op, const Kept& kept, Tiny tiny) {
-  const uint32_t unmasked = ~(c.mxcsr >> 7) & kMxcsrFlags;
+  const uint32_t unmasked = unmasked_flags(c);
   uint32_t raised = host_csr() & kMxcsrFlags;
-  // An exception found before computing keeps the later kinds from being looked for.
-  if ((raised & unmasked & kPreComputation) != 0) {
-    raised &= kPreComputation;
-  } else if ((unmasked & kUnderflow) != 0 && has_tiny(c.xmm[op.dst & 15], tiny)) {
-    raised |= kUnderflow;  // unmasked, an exact tiny result counts too
-  }
+  if (tiny != Tiny::kByStep) raised = settle(c, raised, c.xmm[op.dst & 15], tiny);
   set_host_csr(kept.mxcsr | raised);
   if ((raised & unmasked) == 0) return true;
   c.xmm[op.dst & 15] = kept.xmm;
@@ -98,14 +121,6 @@ bool end_checked(Cpu& c, const Op& op, const Kept& kept, Tiny tiny) {
   c.fpu.status = kept.x87_status;
   c.fpu.valid = kept.x87_valid;
   return raise(c, (c.cr4 & cr4::kOsxmmexcpt) != 0 ? kSimdError : kInvalidOpcode);
-}
-
-bool step_raised(const Cpu& c, V result, Tiny tiny) {
-  const uint32_t unmasked = ~(c.mxcsr >> 7) & kMxcsrFlags;
-  if ((host_csr() & unmasked) != 0) return true;
-  Xmm x;
-  _mm_store_si128(reinterpret_cast<V*>(&x), result);
-  return (unmasked & kUnderflow) != 0 && has_tiny(x, tiny);
 }
 
 const Op* x87_pending_op(Cpu& c, const Op* op) {

@@ -110,7 +110,7 @@ struct ImmSource {
 
 // Which elements of a result are looked at for the underflow that masked arithmetic does not
 // report: exact and tiny. SDM 1 11.5.2.5.
-enum class Tiny : uint8_t { kNone, kPs, kPd, kSs, kSd };
+enum class Tiny : uint8_t { kNone, kPs, kPd, kSs, kSd, kByStep };
 
 struct Silent {  // raises no SIMD floating-point exception
   static constexpr bool kRaises = false;
@@ -273,8 +273,10 @@ struct Kept {
 };
 void begin_checked(Cpu& c, const Op& op, Kept& kept);
 bool end_checked(Cpu& c, const Op& op, const Kept& kept, Tiny tiny);
-// Inside a careful body of several steps: the step that gave `result` raised something unmasked.
-bool step_raised(const Cpu& c, V result, Tiny tiny);
+// For a careful body of several steps (Tiny::kByStep): called after each with its result, says
+// whether the step raised something unmasked, which ends the instruction. `earlier` gathers the
+// flags of the steps so far, from 0.
+bool step_raised(const Cpu& c, V result, Tiny tiny, bool last, uint32_t& earlier);
 
 template <class L, class B>
 bool checked_apply(Cpu& c, const Op& op, typename L::Value value) {
