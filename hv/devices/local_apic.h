@@ -40,7 +40,7 @@ struct ApicMessage {
 class LocalApic final : public Device, public MmioDevice, public TimerDevice {
  public:
   // Physical address bits APIC_BASE may use.
-  static constexpr unsigned kPhysicalBits = 46;
+  static constexpr unsigned kPhysicalBits = 40;
 
   LocalApic(TimeSource& time, uint64_t timer_hz);
   void set_eoi_listener(EoiListener* listener) { eoi_listener_ = listener; }

@@ -29,11 +29,28 @@ Platform::Parts::Parts(const PlatformConfig& c, GuestMemory& guest_memory, TimeS
       pci([this] { map_memory(); }),
       timers{&apic, &pit, &rtc, &acpi_pm} {
   apic.set_eoi_listener(&io_apic);
-  // As firmware leaves it: the SCI and PCI interrupts are level triggered at the 8259 pair, too.
-  pic.pio_write(0x4d1, 1, 1u << (kIrqSci - 8) | 1u << (kIrqPciPic0 - 8) | 1u << (kIrqPciPic1 - 8));
+  init_pics();
   plug_virtio();
   map_ports();
   map_memory();
+}
+
+// As firmware leaves them: vectors 0x08 and 0x70, everything masked, the SCI and PCI interrupts
+// level triggered.
+void Platform::Parts::init_pics() {
+  constexpr std::array<std::pair<uint16_t, uint8_t>, 11> kWrites = {{{0x20, 0x11},
+                                                                     {0x21, 0x08},
+                                                                     {0x21, 0x04},
+                                                                     {0x21, 0x01},
+                                                                     {0x21, 0xff},
+                                                                     {0xa0, 0x11},
+                                                                     {0xa1, 0x70},
+                                                                     {0xa1, 0x02},
+                                                                     {0xa1, 0x01},
+                                                                     {0xa1, 0xff},
+                                                                     {0x4d1, 0x0e}}};
+  static_assert(kIrqSci == 9 && kIrqPciPic0 == 10 && kIrqPciPic1 == 11);
+  for (const auto& [port, value] : kWrites) pic.pio_write(port, 1, value);
 }
 
 // Slots in this order: disks, network cards, entropy, console.
@@ -151,8 +168,11 @@ void Platform::Parts::settle() {
 }
 
 std::vector<Platform::Parts::Named> Platform::Parts::named_devices() {
-  return {{"local-apic", &apic}, {"io-apic", &io_apic}, {"pic", &pic},         {"pit", &pit},
-          {"serial", &serial},   {"rtc", &rtc},         {"acpi-pm", &acpi_pm}, {"board", &board}};
+  std::vector<Named> named = {{"local-apic", &apic}, {"io-apic", &io_apic}, {"pic", &pic},
+                              {"pit", &pit},         {"serial", &serial},   {"rtc", &rtc},
+                              {"acpi-pm", &acpi_pm}, {"board", &board},     {"pci", &pci}};
+  for (const auto& [name, device] : virtio) named.push_back({name, device});
+  return named;
 }
 
 }  // namespace us::hv

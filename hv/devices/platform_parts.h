@@ -27,6 +27,7 @@ namespace us::hv {
 struct Platform::Parts final : InterruptSink, MsiSink {
   Parts(const PlatformConfig& config, GuestMemory& memory, TimeSource& time, OutputSink& output);
 
+  void init_pics();
   void plug_virtio();
   void map_ports();
   void map_memory();  // again whenever a BAR or the local APIC moved
