@@ -49,10 +49,13 @@ inline T compare_exchange(Cpu& c, const Op* op, T old) {
   set_reg<T>(c, kRax, old);
   return old;
 }
-// The destination is written in both cases, which shows in its upper half at 32 bits.
+// A register destination that differs keeps all its bits; whether its upper half survives at 32
+// bits the manual leaves open.
 template <class T>
 const Op* compare_exchange_regs(Cpu& c, const Op* op) {
-  set_reg<T>(c, op->dst, compare_exchange<T>(c, op, get_reg<T>(c, op->dst)));
+  const T old = get_reg<T>(c, op->dst);
+  const T value = compare_exchange<T>(c, op, old);
+  if (zf(c)) set_reg<T>(c, op->dst, value);
   US_NEXT(c, op);
 }
 template <class T>

@@ -1,5 +1,7 @@
 // MOV (general and segment registers, memory, immediates, moffs), MOVZX MOVSX MOVSXD, LEA, MOVBE,
 // BSWAP, XLAT.
+#include <algorithm>
+
 #include "hv/cpu/integer.h"
 
 namespace us::hv {
@@ -211,7 +213,10 @@ constexpr std::array<std::array<ExtendForms, 3>, 3> kSignExtend = {
 
 Selection select_extend(const Insn& in, Op& op, bool with_sign) {
   const auto& table = with_sign ? kSignExtend : kZeroExtend;
-  const ExtendForms& forms = table[size_index(in.size(0)) - 1][size_index(in.size(1))];
+  // MOVSXD with a 16-bit operand size moves 16 bits, whatever the decoder calls its source.
+  const unsigned to = size_index(in.size(0));
+  const unsigned from = std::min(size_index(in.size(1)), to);
+  const ExtendForms& forms = table[to - 1][from];
   op.dst = in.number(0);
   if (in.is_mem(1)) return {.fn = forms.mem[take_memory(op, in, 1)]};
   op.src = in.number(1);

@@ -222,27 +222,37 @@ const Op* pop_flags_op(Cpu& c, const Op* op) {
 
 // --- ENTER, LEAVE
 
-// imm: bytes to allocate, src: nesting level. All loads and probes come before the first store.
+// Whether all that ENTER reads and writes can be read and written, and a store at the final stack
+// pointer too. SDM 2A "ENTER".
+bool enter_possible(Cpu& c, const Op& op, uint64_t sp, unsigned pushes) {
+  uint64_t ignored;
+  for (unsigned i = 1; i < op.src; ++i)
+    if (!load_at(c, c.regs[kRbp] - i * op.extra, ignored, op.extra)) return false;
+  for (unsigned i = 1; i <= pushes; ++i)
+    if (!probe_at(c, sp - i * op.extra, op.extra)) return false;
+  return op.imm == 0 || probe_at(c, sp - pushes * op.extra - op.imm, op.extra);
+}
+// imm: bytes to allocate, src: nesting level. The new frame may overlap the enclosing frame
+// pointers it copies, so loads and stores alternate; nothing is stored before all of it is known to
+// succeed.
 bool enter(Cpu& c, const Op& op) {
-  const unsigned size = op.extra, level = op.src;
-  const uint64_t sp = stack_pointer(c);
-  const uint64_t frame = sp - size;
-  uint64_t slots[33] = {c.regs[kRbp]};  // old frame, the enclosing frames' pointers, the new one
-  unsigned count = 1;
+  const unsigned size = op.extra, level = op.src, pushes = level == 0 ? 1 : level + 1;
+  const uint64_t start = stack_pointer(c), frame = start - size;
+  if (!enter_possible(c, op, start, pushes)) return false;
+  uint64_t sp = frame;
+  if (!store_at(c, sp, c.regs[kRbp], size)) return false;
   for (unsigned i = 1; i < level; ++i) {
-    if (!load_at(c, c.regs[kRbp] - i * size, slots[count], size)) return false;
-    ++count;
+    uint64_t link;
+    if (!load_at(c, c.regs[kRbp] - i * size, link, size)) return false;
+    sp -= size;
+    if (!store_at(c, sp, link, size)) return false;
   }
-  if (level > 0) slots[count++] = frame;
-  const uint64_t low = sp - count * size;
-  for (unsigned i = 1; i <= count; ++i)
-    if (!probe_at(c, sp - i * size, size)) return false;
-  // A store at the final stack pointer must be possible too. SDM 2A "ENTER".
-  if (op.imm != 0 && !probe_at(c, low - op.imm, size)) return false;
-  for (unsigned i = 0; i < count; ++i)
-    if (!store_at(c, sp - (i + 1) * size, slots[i], size)) return false;
+  if (level > 0) {
+    sp -= size;
+    if (!store_at(c, sp, frame & stack_mask(c), size)) return false;
+  }
   set_sized(c, kRbp, frame & stack_mask(c), size);
-  set_stack_pointer(c, low - op.imm);
+  set_stack_pointer(c, sp - op.imm);
   return true;
 }
 
