@@ -14,6 +14,8 @@ int main(int argc, char** argv) {
   app.add_flag("-q,--quiet", globals.quiet, "say nothing but errors");
   app.add_flag("-v,--verbose", globals.verbose, "say more; -vv still more");
   add_run(app, globals, exit_code);
+  add_record(app, globals, exit_code);
+  add_replay(app, globals, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,9 +1,8 @@
 // `understudy run`: the machine and its live world, nothing recorded.
 #include <chrono>
-#include <nlohmann/json.hpp>
 
-#include "replay-engine/run_loop.h"
 #include "tools/session.h"
+#include "tools/stats.h"
 #include "tools/talk.h"
 #include "tools/verbs.h"
 #include "tools/vm_options.h"
@@ -16,17 +15,6 @@ struct RunOptions {
   std::string stats;
   double time_limit_seconds = 0;
 };
-
-nlohmann::json stats_of(hv::Machine& machine, const Outcome& outcome, double wall_seconds) {
-  const hv::ExecutionPoint point = machine.point();
-  return {{"schema", "understudy/run-stats/1"},
-          {"instructions", point.instructions.value},
-          {"branches", point.branches.value},
-          {"wall_seconds", wall_seconds},
-          {"guest_seconds", static_cast<double>(machine.now().value) / hv::kTscHz},
-          {"exit", static_cast<int>(outcome.code)},
-          {"outcome", outcome.text}};
-}
 
 Result<int> run(const RunOptions& options, const Globals& globals) {
   auto config = options.vm.resolve();
@@ -48,25 +36,14 @@ Result<int> run(const RunOptions& options, const Globals& globals) {
     live_options.time_limit =
         std::chrono::nanoseconds(static_cast<int64_t>(options.time_limit_seconds * 1e9));
   const auto started = std::chrono::steady_clock::now();
-  replay::EndOfInputs end;
-  {
-    replay::LiveSource source(machine, (*live)->events(), live_options);
-    (*live)->attach(&machine);
-    (*live)->on_quit([&source] { source.request_stop(); });
-    SignalWatch signals([&source] { source.request_stop(); });
-    replay::Lander lander;
-    end = replay::run_loop(machine, source, lander, nullptr);
-    (*live)->on_quit({});
-    (*live)->attach(nullptr);
-  }
-  (*live)->world().drain();
+  const replay::EndOfInputs end = run_live(**live, machine, live_options, nullptr);
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
   const Outcome outcome = outcome_of(end);
   (*live)->world().stop();
   if (outcome.code == ExitCode::kGuestFailed) fmt::print(stderr, "{}", machine.dump());
   if (!options.stats.empty()) {
-    const auto text = stats_of(machine, outcome, wall.count()).dump(2) + "\n";
-    if (const Status s = write_text(options.stats, text); !s.ok()) return s.error();
+    const auto stats = run_stats(machine, outcome, wall.count());
+    if (const Status s = write_text(options.stats, stats.dump(2) + "\n"); !s.ok()) return s.error();
   }
   return finish(globals, outcome, machine.point(), "");
 }

@@ -64,6 +64,23 @@ hv::MachineConfig machine_config(const VmConfig& config, const std::vector<uint6
   return machine;
 }
 
+replay::EndOfInputs run_live(LiveWorld& live, hv::Machine& machine,
+                             const replay::LiveOptions& options, replay::InputObserver* observer) {
+  replay::LiveSource source(machine, live.events(), options);
+  live.attach(&machine);
+  live.on_quit([&source] { source.request_stop(); });
+  replay::EndOfInputs end;
+  {
+    SignalWatch signals([&source] { source.request_stop(); });
+    replay::Lander lander;
+    end = replay::run_loop(machine, source, lander, observer);
+  }
+  live.on_quit({});
+  live.attach(nullptr);
+  live.world().drain();
+  return end;
+}
+
 Outcome outcome_of(const replay::EndOfInputs& end) {
   using replay::EndKind;
   switch (end.kind) {

@@ -15,6 +15,7 @@
 #include "hv/world/events.h"
 #include "hv/world/world.h"
 #include "replay-engine/live_source.h"
+#include "replay-engine/run_loop.h"
 #include "replay-engine/source.h"
 #include "tools/vm_config.h"
 
@@ -65,6 +66,11 @@ class LiveWorld {
 // The machine that a VM description means, with `disk_sizes` as the images have them. Draws the random
 // seed and the wall clock: call once per new machine and keep the result with the recording.
 hv::MachineConfig machine_config(const VmConfig& config, const std::vector<uint64_t>& disk_sizes);
+
+// Runs `machine` in the live world until it ends or the user stops it (Ctrl-C, the console's quit key).
+// Outputs still under way are with the host when it returns. `observer` may be null.
+replay::EndOfInputs run_live(LiveWorld& live, hv::Machine& machine,
+                             const replay::LiveOptions& options, replay::InputObserver* observer);
 
 // How a verb ends: its exit code and the last line it prints.
 struct Outcome {

@@ -1,4 +1,10 @@
-#!/bin/busybox sh
+  if [ -z "$us_run" ]; then
+    for folder in dev proc sys; do mount --move /$folder /mnt/$folder; done
+    exec switch_root /mnt "${US_init:-/sbin/init}"
+  fi
+  for folder in dev dev/pts proc sys; do mount --bind /$folder /mnt/$folder; done
+  for folder in run tmp; do mount -t tmpfs tmpfs /mnt/$folder; done
+  inside="chroot /mnt"#!/bin/busybox sh
 # First program of the guest. What the kernel command line may say to it:
 #   us.run="COMMAND"  run this (a path or a shell command); without it, an interactive shell
 #   us.end=poweroff|reboot|shell   what follows (poweroff)
@@ -69,7 +75,10 @@ fi
 
 finish() {
   sync
-  [ -z "$us_root" ] || mount -o remount,ro /mnt 2>/dev/null
+  if [ -n "$us_root" ]; then
+    for folder in run tmp dev/pts dev proc sys; do umount -l /mnt/$folder 2>/dev/null; done
+    umount /mnt 2>/dev/null || mount -o remount,ro /mnt
+  fi
   case $1 in
     reboot) reboot -f ;;
     *) poweroff -f ;;
