@@ -3,7 +3,7 @@
 # recorded and replayed. Leaves nothing behind but build/demo.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-understudy=build/release/understudy
+understudy=${UNDERSTUDY:-build/release/understudy}
 images=build/guest
 out=build/demo
 cache=${UNDERSTUDY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/understudy}
