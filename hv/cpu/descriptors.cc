@@ -20,7 +20,7 @@ bool locate(const Cpu& c, uint16_t selector, unsigned size, uint64_t& at) {
 bool read_descriptor(Cpu& c, uint16_t selector, Descriptor& out, DescriptorFault fault) {
   if (!locate(c, selector, 8, out.at))
     return raise(c, fault.vector, (selector & 0xfffcu) | fault.ext);
-  return read_system(c, out.at, &out.low, 8);
+  return read_table(c, out.at, out.low);
 }
 
 bool read_descriptor16(Cpu& c, uint16_t selector, Descriptor& out) {
@@ -36,7 +36,7 @@ bool read_descriptor16(Cpu& c, uint16_t selector, Descriptor& out) {
 
 bool read_descriptor_quietly(Cpu& c, uint16_t selector, Descriptor& out, bool& ok) {
   ok = !is_null(selector) && locate(c, selector, 8, out.at);
-  return !ok || read_system(c, out.at, &out.low, 8);
+  return !ok || read_table(c, out.at, out.low);
 }
 
 Segment segment_from(const Descriptor& d, uint16_t selector) {

@@ -15,7 +15,7 @@ bool read_gate(Cpu& c, const Event& event, Gate& gate) {
   const uint32_t error = event.vector * 8u | 2u | event.ext();
   if (event.vector * 16u + 15u > c.idtr.limit) return raise(c, kGeneralProtection, error);
   uint64_t both[2];
-  if (!read_system(c, c.idtr.base + event.vector * 16u, both, sizeof both)) return false;
+  if (!read_table(c, c.idtr.base + event.vector * 16u, both)) return false;
   gate.d.low = both[0];
   const unsigned type = gate.d.type();
   if (!gate.d.is_system() || (type != 0xe && type != 0xf) ||
@@ -39,12 +39,24 @@ bool check_target(Cpu& c, const Event& event, const Gate& gate, Descriptor& code
   return canonical(gate.offset) || raise(c, kGeneralProtection, event.ext());
 }
 
+// frame[skipped..5]; two fixed sizes, so that the common case is a few plain stores.
+bool write_frame(Cpu& c, TlbBank bank, uint64_t rsp, const uint64_t (&frame)[6], unsigned skipped) {
+  uint8_t* at = cached_write(c, bank, rsp, (6 - skipped) * 8);
+  if (at == nullptr) return write_through(c, bank, rsp, frame + skipped, (6 - skipped) * 8);
+  if (skipped == 0) {
+    std::memcpy(at, frame, 48);
+  } else {
+    std::memcpy(at, frame + 1, 40);
+  }
+  return true;
+}
+
 }  // namespace
 
 bool stack_from_tss64(Cpu& c, unsigned slot_offset, uint32_t ext, uint64_t& rsp) {
   if (!c.tr.usable() || slot_offset + 7 > c.tr.limit)
     return raise(c, kInvalidTss, (c.tr.selector & 0xfffcu) | ext);
-  if (!read_system(c, c.tr.base + slot_offset, &rsp, 8)) return false;
+  if (!read_table(c, c.tr.base + slot_offset, rsp)) return false;
   return canonical(rsp) || raise(c, kStackFault, ext);
 }
 
@@ -71,7 +83,7 @@ bool deliver_long(Cpu& c, const Event& event, uint64_t return_rip) {
   if (!canonical(rsp)) return raise(c, kStackFault, event.ext());
   if (!mark_accessed(c, code)) return false;
   const TlbBank bank = cpl == 3 ? kBankUser : kBankSupervisor;
-  if (!write_through(c, bank, rsp, frame + skipped, bytes)) return false;
+  if (!write_frame(c, bank, rsp, frame, skipped)) return false;
 
   c.regs[kRsp] = rsp;
   if (inner)

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
+#include "hv/cpu/access.h"
 #include "hv/cpu/cpu.h"
 
 namespace us::hv {
@@ -71,6 +73,24 @@ bool code_overlaps(const Cpu& c, uint64_t phys, unsigned size);
 // A store of any size up to two pages with the rights of `bank`; never needs_step.
 bool write_through(Cpu& c, TlbBank bank, uint64_t va, const void* in, unsigned size);
 bool read_through(Cpu& c, TlbBank bank, uint64_t va, void* out, unsigned size);
+
+// Straight to the bytes if this bank may, without a call; null: the functions above know more.
+inline uint8_t* cached_read(Cpu& c, TlbBank bank, uint64_t va, unsigned size) {
+  const TlbEntry& e = c.tlb[bank][(va >> 12) & (kTlbEntries - 1)];
+  return e.read_tag == ((va + (size - 1)) & ~kPageMask) ? host_of(e, va) : nullptr;
+}
+inline uint8_t* cached_write(Cpu& c, TlbBank bank, uint64_t va, unsigned size) {
+  const TlbEntry& e = c.tlb[bank][(va >> 12) & (kTlbEntries - 1)];
+  return e.write_tag == ((va + (size - 1)) & ~kPageMask) ? host_of(e, va) : nullptr;
+}
+// read_system for a fixed size: descriptors, gates and stacks of every system call and interrupt.
+template <class T>
+inline bool read_table(Cpu& c, uint64_t va, T& out) {
+  const uint8_t* at = cached_read(c, kBankSupervisor, va, sizeof out);
+  if (at == nullptr) return read_system(c, va, &out, sizeof out);
+  std::memcpy(&out, at, sizeof out);
+  return true;
+}
 
 // Loads the four PAE page-directory-pointer entries that CR3 (as given) points to; false: #GP
 // recorded.

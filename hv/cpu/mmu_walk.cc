@@ -11,11 +11,12 @@ constexpr uint64_t kPresentBit = 1, kWritableBit = 2, kUserBit = 4, kAccessedBit
                    kDirtyBit = 0x40, kLargeBit = 0x80, kGlobalBit = 0x100, kNoExecute = 1ull << 63;
 
 // Tables outside RAM read as all ones, which no paging mode accepts.
-uint64_t read_entry(const Cpu& c, uint64_t phys, unsigned bytes) {
+template <class T>
+T read_entry(const Cpu& c, uint64_t phys) {
   const uint64_t index = c.memory.page_index(GuestPhys(phys));
-  if (index == GuestMemory::kNoPage) return ~uint64_t{0};
-  uint64_t value = 0;
-  std::memcpy(&value, c.memory.page_host(index) + (phys & kPageMask), bytes);
+  if (index == GuestMemory::kNoPage) return static_cast<T>(~T{0});
+  T value;
+  std::memcpy(&value, c.memory.page_host(index) + (phys & kPageMask), sizeof value);
   return value;
 }
 
@@ -53,7 +54,7 @@ bool walk_wide(const Cpu& c, uint64_t va, uint64_t table, unsigned top, Walk& w)
   w.entry_bytes = 8;
   for (unsigned level = top;; --level) {
     const uint64_t at = table + ((va >> (12 + 9 * level)) & 0x1ff) * 8;
-    const uint64_t entry = read_entry(c, at, 8);
+    const uint64_t entry = read_entry<uint64_t>(c, at);
     if ((entry & kPresentBit) == 0) return missing(w, 0);
     if ((entry & reserved_bits(c, level, entry)) != 0)
       return missing(w, fault_code::kPresent | fault_code::kReserved);
@@ -71,7 +72,7 @@ bool walk_wide(const Cpu& c, uint64_t va, uint64_t table, unsigned top, Walk& w)
 bool walk_narrow(const Cpu& c, uint32_t va, Walk& w) {
   w.entry_bytes = 4;
   const uint64_t pde_at = (c.cr3 & 0xffff'f000) + (va >> 22) * 4;
-  const uint64_t pde = read_entry(c, pde_at, 4);
+  const uint64_t pde = read_entry<uint32_t>(c, pde_at);
   if ((pde & kPresentBit) == 0) return missing(w, 0);
   if ((pde & kLargeBit) != 0 && (c.cr4 & cr4::kPse) != 0) {
     constexpr uint64_t kReservedBit = uint64_t{1} << 21;  // bits 20:13 are address bits 39:32
@@ -82,7 +83,7 @@ bool walk_narrow(const Cpu& c, uint32_t va, Walk& w) {
   }
   record(w, pde_at, pde);
   const uint64_t pte_at = (pde & 0xffff'f000) + (va >> 12 & 0x3ff) * 4;
-  const uint64_t pte = read_entry(c, pte_at, 4);
+  const uint64_t pte = read_entry<uint32_t>(c, pte_at);
   if ((pte & kPresentBit) == 0) return missing(w, 0);
   record(w, pte_at, pte);
   finish(c, w, pte, va, kPageMask, pte & 0xffff'f000);
@@ -180,7 +181,7 @@ bool load_pdptes(Cpu& c, uint64_t cr3) {
   constexpr uint64_t kReserved = 0x1e6 | ~((uint64_t{1} << kPhysicalBits) - 1);
   uint64_t entries[4];
   for (unsigned i = 0; i < 4; ++i) {
-    entries[i] = read_entry(c, (cr3 & 0xffff'ffe0) + i * 8, 8);
+    entries[i] = read_entry<uint64_t>(c, (cr3 & 0xffff'ffe0) + i * 8);
     if ((entries[i] & kPresentBit) != 0 && (entries[i] & kReserved) != 0)
       return raise(c, kGeneralProtection, 0);
   }
