@@ -22,6 +22,7 @@
 #endif
 #define US_GOTO(c, next) US_TAIL return (next)->fn((c), (next))
 #else
+#define US_TAIL  // no tail calls here: a plain return
 #define US_GOTO(c, next) return (next)
 #endif
 #define US_NEXT(c, op) US_GOTO(c, (op) + 1)
