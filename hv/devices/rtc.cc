@@ -32,9 +32,8 @@ constexpr uint8_t kAlarmBit = 0x20;
 constexpr uint8_t kUpdateBit = 0x10;
 constexpr uint8_t kCInterrupt = 0x80;
 
-constexpr int64_t kNsPerSecond = 1'000'000'000;
-static_assert(kTscHz == kNsPerSecond);
-constexpr int64_t kUpdateNs = 244'000;  // UIP rises this long before the update (table 6)
+static_assert(kTscHz == 1'000'000'000);  // device time is in nanoseconds
+constexpr uint64_t kUpdateNs = 244'000;  // UIP rises this long before the update (table 6)
 constexpr uint64_t kChainHz = 32'768;
 
 // Days since 1970-01-01 of a Gregorian date, and back; valid from year 0 on. The year is taken to
@@ -43,7 +42,8 @@ int64_t days_of(int64_t year, unsigned month, unsigned day) {
   if (month <= 2) --year;
   const int64_t era = year / 400;
   const int64_t year_of_era = year - era * 400;
-  const int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+  const int64_t shifted_month = static_cast<int64_t>(month) + (month > 2 ? -3 : 9);
+  const int64_t day_of_year = (153 * shifted_month + 2) / 5 + static_cast<int64_t>(day) - 1;
   return era * 146'097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year -
          719'468;
 }
@@ -53,7 +53,7 @@ int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 }  // namespace
 
 Rtc::Rtc(TimeSource& time, IrqLine irq, int64_t start_seconds)
-    : time_(time), irq_(irq), offset_ns_(start_seconds * kNsPerSecond) {
+    : time_(time), irq_(irq), offset_s_(start_seconds) {
   cmos_[kA] = 0x26;  // 32768 Hz time base, 1024 Hz periodic rate
   cmos_[kB] = kB24Hour;
   cmos_[kD] = 0x80;  // battery good
@@ -151,14 +151,12 @@ uint8_t Rtc::read_time(const Fields& f) const {
 }
 
 uint8_t Rtc::read_register(GuestTsc now) {
-  const int64_t wall = wall_ns(now);
   switch (index_) {
     case kSecondAlarm:
     case kMinuteAlarm:
     case kHourAlarm: return cmos_[index_];
     case kA: {
-      const int64_t into_second = wall - floor_div(wall, kNsPerSecond) * kNsPerSecond;
-      const bool updating = !set_mode() && into_second >= kNsPerSecond - kUpdateNs;
+      const bool updating = !set_mode() && into_second(now) >= kTscHz - kUpdateNs;
       return static_cast<uint8_t>(cmos_[kA] | (updating ? kAUpdateInProgress : 0));
     }
     case kC: {
@@ -172,7 +170,7 @@ uint8_t Rtc::read_register(GuestTsc now) {
   }
   const bool time_register = index_ <= kYear || index_ == kCenturyIndex;
   if (!time_register) return cmos_[index_];
-  return read_time(set_mode() ? frozen_ : to_fields(floor_div(wall, kNsPerSecond)));
+  return read_time(set_mode() ? frozen_ : to_fields(wall_second(now)));
 }
 
 void Rtc::write_time(Fields& f, uint8_t value) const {
@@ -204,19 +202,21 @@ void Rtc::write_register(uint8_t value, GuestTsc now) {
     return;
   }
   if (set_mode()) return write_time(frozen_, value);
-  const int64_t wall = wall_ns(now);
-  const int64_t seconds = floor_div(wall, kNsPerSecond);
+  const int64_t seconds = wall_second(now);
   Fields fields = to_fields(seconds);
   write_time(fields, value);
-  offset_ns_ += (to_seconds(fields) - seconds) * kNsPerSecond;
+  offset_s_ += to_seconds(fields) - seconds;
 }
 
 void Rtc::write_b(uint8_t value, GuestTsc now) {
   const bool was_set = set_mode();
-  if (!was_set && (value & kBSet) != 0) frozen_ = to_fields(floor_div(wall_ns(now), kNsPerSecond));
+  if (!was_set && (value & kBSet) != 0) frozen_ = to_fields(wall_second(now));
   cmos_[kB] = value;
-  if (was_set && (value & kBSet) == 0)
-    offset_ns_ = to_seconds(frozen_) * kNsPerSecond - static_cast<int64_t>(now.value);
+  if (was_set && (value & kBSet) == 0) {  // the new second starts now
+    const uint64_t rest = now.value % kTscHz;
+    offset_ns_ = rest == 0 ? 0 : kTscHz - rest;
+    offset_s_ = to_seconds(frozen_) - static_cast<int64_t>((now.value + offset_ns_) / kTscHz);
+  }
   if ((value & kBSet) != 0) cmos_[kB] &= static_cast<uint8_t>(~kUpdateBit);  // SET clears UIE
   update_irq();
 }
@@ -253,8 +253,8 @@ void Rtc::update_irq() {
 // Brings the flags of register C up to `now`.
 void Rtc::advance(GuestTsc now) {
   if (now <= synced_) return;
-  const int64_t before = floor_div(wall_ns(synced_), kNsPerSecond);
-  const int64_t after = floor_div(wall_ns(now), kNsPerSecond);
+  const int64_t before = wall_second(synced_);
+  const int64_t after = wall_second(now);
   if (!set_mode() && after != before) {
     cmos_[kC] |= kUpdateBit;
     if (next_alarm(before) <= after) cmos_[kC] |= kAlarmBit;
@@ -275,9 +275,9 @@ void Rtc::rearm() {
   const auto sooner = [this](GuestTsc at) {
     if (!deadline_ || at < *deadline_) deadline_ = at;
   };
-  const int64_t second = floor_div(wall_ns(synced_), kNsPerSecond);
+  const int64_t second = wall_second(synced_);
   const auto at_second = [this](int64_t when) {
-    return GuestTsc(static_cast<uint64_t>(when * kNsPerSecond - offset_ns_));
+    return GuestTsc(static_cast<uint64_t>(when - offset_s_) * kTscHz - offset_ns_);
   };
   if (!set_mode() && (wanted & kUpdateBit) != 0) sooner(at_second(second + 1));
   if (!set_mode() && (wanted & kAlarmBit) != 0) {
@@ -294,6 +294,7 @@ void Rtc::rearm() {
 void Rtc::save(ByteWriter& out) const {
   out.put(index_);
   out.put_bytes(cmos_);
+  out.put(offset_s_);
   out.put(offset_ns_);
   for (uint8_t byte :
        {frozen_.second, frozen_.minute, frozen_.hour, frozen_.weekday, frozen_.day, frozen_.month})
@@ -305,7 +306,14 @@ void Rtc::save(ByteWriter& out) const {
 void Rtc::load(ByteReader& in) {
   index_ = in.get<uint8_t>() & 0x7f;
   in.get_into(cmos_);
-  offset_ns_ = in.get<int64_t>();
+  offset_s_ = in.get<int64_t>();
+  offset_ns_ = in.get<uint64_t>();
+  constexpr int64_t kFar = int64_t{1} << 50;  // no guest can set its clock further away
+  if (offset_s_ > kFar || offset_s_ < -kFar || offset_ns_ >= kTscHz) {
+    offset_s_ = 0;
+    offset_ns_ = 0;
+    in.fail();
+  }
   for (uint8_t* byte : {&frozen_.second, &frozen_.minute, &frozen_.hour, &frozen_.weekday,
                         &frozen_.day, &frozen_.month})
     *byte = in.get<uint8_t>();

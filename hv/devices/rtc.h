@@ -37,7 +37,11 @@ class Rtc final : public PioDevice, public TimerDevice {
   static int64_t to_seconds(const Fields& fields);
 
   bool set_mode() const;  // register B SET: the clock stands while the guest writes it
-  int64_t wall_ns(GuestTsc now) const { return offset_ns_ + static_cast<int64_t>(now.value); }
+  // The wall clock's second, and the nanoseconds into it.
+  int64_t wall_second(GuestTsc now) const {
+    return offset_s_ + static_cast<int64_t>((now.value + offset_ns_) / kTscHz);
+  }
+  uint64_t into_second(GuestTsc now) const { return (now.value + offset_ns_) % kTscHz; }
   uint64_t periodic_ticks() const;  // of the 32768 Hz chain; 0: off
   uint8_t encode(uint8_t value) const;
   uint8_t decode(uint8_t value) const;
@@ -56,7 +60,8 @@ class Rtc final : public PioDevice, public TimerDevice {
   IrqLine irq_;
   uint8_t index_ = 0;
   std::array<uint8_t, 128> cmos_ = {};
-  int64_t offset_ns_;                 // wall clock = offset + device time
+  int64_t offset_s_;                  // wall clock = offset + device time
+  uint64_t offset_ns_ = 0;            // below one second
   Fields frozen_;                     // while SET
   GuestTsc synced_;                   // flags in register C are right up to here
   std::optional<GuestTsc> deadline_;  // derived
