@@ -1,12 +1,7 @@
-  if [ -z "$us_run" ]; then
-    for folder in dev proc sys; do mount --move /$folder /mnt/$folder; done
-    exec switch_root /mnt "${US_init:-/sbin/init}"
-  fi
-  for folder in dev dev/pts proc sys; do mount --bind /$folder /mnt/$folder; done
-  for folder in run tmp; do mount -t tmpfs tmpfs /mnt/$folder; done
-  inside="chroot /mnt"#!/bin/busybox sh
+#!/bin/busybox sh
 # First program of the guest. What the kernel command line may say to it:
-#   us.run="COMMAND"  run this (a path or a shell command); without it, an interactive shell
+#   us.run="COMMAND"  run this (a path or a shell command, with single quotes only inside); without
+#                     it, an interactive shell
 #   us.end=poweroff|reboot|shell   what follows (poweroff)
 #   us.ip=dhcp|none|ADDRESS/BITS[,GATEWAY[,DNS]]   for eth0 (dhcp)
 #   us.mods=a,b       further modules to load at once
@@ -89,10 +84,12 @@ finish() {
 if [ -n "$us_root" ]; then
   modprobe ext4
   mount -t ext4 "$us_root" /mnt || finish poweroff
-  for folder in dev proc sys; do mount --move /$folder /mnt/$folder; done
-  [ -n "$us_run" ] || exec switch_root /mnt "${US_init:-/sbin/init}"
-  mount -t tmpfs tmpfs /mnt/run
-  [ ! -e /etc/resolv.conf ] || cp /etc/resolv.conf /mnt/run/resolv.conf
+  if [ -z "$us_run" ]; then
+    for folder in dev proc sys; do mount --move /$folder /mnt/$folder; done
+    exec switch_root /mnt "${US_init:-/sbin/init}"
+  fi
+  for folder in dev dev/pts proc sys; do mount --bind /$folder /mnt/$folder; done
+  for folder in run tmp; do mount -t tmpfs tmpfs /mnt/$folder; done
   inside="chroot /mnt"
 fi
 
