@@ -11,34 +11,43 @@ NormalFormSink::NormalFormSink(const NormalFormOptions& options) : options_(opti
 void NormalFormSink::begin_streams() {
   fast_.bits = 0;
   fast_.held = 0;
-  fast_.branches = branch_leaf_.data();
-  fast_.targets = target_leaf_.data();
-  fast_.branches_full = branch_leaf_.data() + kLeafBytes;
-  fast_.targets_full = target_leaf_.data() + kTargetsPerLeaf;
+  fast_.branches = branch_leaves_.data();
+  fast_.targets = target_leaves_.data();
+  fast_.branches_end = branch_leaves_.data() + kLeaves * kLeafBytes;
+  fast_.targets_end = target_leaves_.data() + kLeaves * kTargetsPerLeaf;
 }
 
-void NormalFormSink::hash_full_leaves() {
-  if (fast_.branches >= fast_.branches_full) {
-    branch_hasher_.add_leaf({branch_leaf_.data(), kLeafBytes});
-    const auto over = static_cast<size_t>(fast_.branches - fast_.branches_full);
-    US_CHECK(over <= kMaxOver);
-    // One more: the byte being filled.
-    std::memmove(branch_leaf_.data(), branch_leaf_.data() + kLeafBytes, over + 1);
-    fast_.branches = branch_leaf_.data() + over;
+void NormalFormSink::hash_branch_leaves() {
+  const auto bytes = static_cast<size_t>(fast_.branches - branch_leaves_.data());
+  US_CHECK(bytes < branch_leaves_.size());
+  size_t hashed = 0;
+  for (; bytes - hashed >= kLeafBytes; hashed += kLeafBytes) {
+    branch_hasher_.add_leaf({branch_leaves_.data() + hashed, kLeafBytes});
   }
-  if (fast_.targets >= fast_.targets_full) {
-    target_hasher_.add_leaf({reinterpret_cast<const uint8_t*>(target_leaf_.data()), kLeafBytes});
-    fast_.targets = target_leaf_.data();
+  // One more than the whole bytes: the one being filled.
+  std::memmove(branch_leaves_.data(), branch_leaves_.data() + hashed, bytes - hashed + 1);
+  fast_.branches = branch_leaves_.data() + (bytes - hashed);
+}
+
+void NormalFormSink::hash_target_leaves() {
+  const auto words = static_cast<size_t>(fast_.targets - target_leaves_.data());
+  US_CHECK(words <= target_leaves_.size());
+  size_t hashed = 0;
+  for (; words - hashed >= kTargetsPerLeaf; hashed += kTargetsPerLeaf) {
+    target_hasher_.add_leaf(
+        {reinterpret_cast<const uint8_t*>(target_leaves_.data() + hashed), kLeafBytes});
   }
+  std::memmove(target_leaves_.data(), target_leaves_.data() + hashed, (words - hashed) * 8);
+  fast_.targets = target_leaves_.data() + (words - hashed);
 }
 
 uint64_t NormalFormSink::branches() const {
-  const auto bytes = static_cast<uint64_t>(fast_.branches - branch_leaf_.data());
+  const auto bytes = static_cast<uint64_t>(fast_.branches - branch_leaves_.data());
   return branch_hasher_.leaves() * kBranchesPerLeaf + bytes * 8 + fast_.held;
 }
 
 uint64_t NormalFormSink::targets() const {
-  const auto words = static_cast<uint64_t>(fast_.targets - target_leaf_.data());
+  const auto words = static_cast<uint64_t>(fast_.targets - target_leaves_.data());
   return target_hasher_.leaves() * kTargetsPerLeaf + words;
 }
 
@@ -131,7 +140,7 @@ void NormalFormSink::on_tnt(const Packet& packet) {
   }
   flow_seen_ = true;
   fast_.tnt(packet.value, packet.bits);
-  if (fast_.full()) hash_full_leaves();
+  hash_full_leaves();
 }
 
 void NormalFormSink::on_tip(uint64_t ip) {
@@ -147,7 +156,7 @@ void NormalFormSink::on_tip(uint64_t ip) {
   }
   state_ &= ~kFupIsStatus;
   fast_.tip(ip);
-  if (fast_.full()) hash_full_leaves();
+  hash_full_leaves();
 }
 
 void NormalFormSink::on_fup(uint64_t ip) {
@@ -264,19 +273,19 @@ void NormalFormSink::event(AsyncKind kind, uint64_t from, uint64_t to, uint64_t 
 
 StreamDigest NormalFormSink::finish_branches() {
   const uint64_t items = branches();
-  const auto bytes = static_cast<size_t>(fast_.branches - branch_leaf_.data());
+  const auto bytes = static_cast<size_t>(fast_.branches - branch_leaves_.data());
   // The byte after the whole ones already holds the rest, zeros below.
   const size_t used = bytes + (fast_.held != 0 ? 1 : 0);
-  if (used != 0) branch_hasher_.add_leaf({branch_leaf_.data(), used});
+  if (used != 0) branch_hasher_.add_leaf({branch_leaves_.data(), used});
   return branch_hasher_.finish(items);
 }
 
 StreamDigest NormalFormSink::finish_targets() {
   const uint64_t items = targets();
-  const auto used = static_cast<size_t>(fast_.targets - target_leaf_.data());
+  const auto used = static_cast<size_t>(fast_.targets - target_leaves_.data());
   if (used != 0) {
     target_hasher_.add_leaf(
-        {reinterpret_cast<const uint8_t*>(target_leaf_.data()), used * sizeof(uint64_t)});
+        {reinterpret_cast<const uint8_t*>(target_leaves_.data()), used * sizeof(uint64_t)});
   }
   return target_hasher_.finish(items);
 }

@@ -49,10 +49,10 @@ class NormalFormSink {
   struct Fast {
     uint64_t bits;      // the low `held` bits await their byte
     unsigned held;      // below 8
-    uint8_t* branches;  // next byte of the branch leaf
-    uint64_t* targets;  // next word of the target leaf
-    const uint8_t* branches_full;
-    const uint64_t* targets_full;
+    uint8_t* branches;  // next byte of the branch leaves
+    uint64_t* targets;  // next word of the target leaves
+    const uint8_t* branches_end;
+    const uint64_t* targets_end;
 
     void tnt(uint64_t more, unsigned n) {
       bits = (bits << n) | more;
@@ -65,7 +65,12 @@ class NormalFormSink {
     }
     void tip(uint64_t ip) { *targets++ = ip; }
     void pads(unsigned) {}
-    bool full() const { return branches >= branches_full || targets >= targets_full; }
+    // TNTs take at least a byte for six branches, TIPs three bytes.
+    ptrdiff_t room() const {
+      const ptrdiff_t for_branches = branches_end - branches;
+      const ptrdiff_t for_targets = 3 * (targets_end - targets);
+      return for_branches < for_targets ? for_branches : for_targets;
+    }
   };
 
   explicit NormalFormSink(const NormalFormOptions& options);
@@ -77,7 +82,7 @@ class NormalFormSink {
   Fast begin_fast() { return fast_; }
   void end_fast(const Fast& fast) {
     fast_ = fast;
-    if (fast_.full()) hash_full_leaves();
+    hash_full_leaves();
   }
   void packet(const Packet& packet);
   void pads(uint64_t) {}
@@ -105,10 +110,11 @@ class NormalFormSink {
   // What the TIP.PGD that disabled tracing was.
   enum class Pause : uint8_t { kNone, kExit, kStop, kEpochEnd };
 
-  // Room beyond a leaf: one step of the scanner may add a word of short TNTs and a long TNT to a
-  // leaf that is all but full, and each addition stores eight bytes.
-  static constexpr size_t kMaxOver = 12;
-  static constexpr size_t kSlack = kMaxOver + 12;
+  // Leaves gathered before any is hashed, so that the scanner runs on for a while.
+  static constexpr size_t kLeaves = 4;
+  // Room beyond them: one step of the scanner may add a word of short TNTs and a long TNT where all
+  // but all is full, and each addition stores eight bytes.
+  static constexpr size_t kSlack = 12 + 12;
 
   void status_packet(const Packet& packet);
   void flow_packet(const Packet& packet);
@@ -125,7 +131,12 @@ class NormalFormSink {
   void settle_lone_fup();
   void pause_at_exit();
   void event(AsyncKind kind, uint64_t from, uint64_t to, uint64_t branches, uint64_t targets);
-  void hash_full_leaves();
+  void hash_full_leaves() {
+    if (fast_.branches - branch_leaves_.data() >= kLeafBytes) hash_branch_leaves();
+    if (fast_.targets - target_leaves_.data() >= kTargetsPerLeaf) hash_target_leaves();
+  }
+  void hash_branch_leaves();
+  void hash_target_leaves();
   void begin_streams();
   StreamDigest finish_branches();
   StreamDigest finish_targets();
@@ -174,8 +185,8 @@ class NormalFormSink {
   std::optional<uint64_t> last_cr3_;  // in this epoch
   std::optional<uint8_t> mode_;       // carried from epoch to epoch: repeats are told by it
 
-  alignas(8) std::array<uint8_t, kLeafBytes + kSlack> branch_leaf_;
-  std::array<uint64_t, kTargetsPerLeaf + 1> target_leaf_;
+  alignas(8) std::array<uint8_t, kLeaves * kLeafBytes + kSlack> branch_leaves_;
+  std::array<uint64_t, kLeaves * kTargetsPerLeaf + 1> target_leaves_;
 };
 
 class NormalForm {

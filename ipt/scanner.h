@@ -9,7 +9,9 @@
 //     void tnt(uint64_t bits, unsigned n)   n <= 48 branches, oldest highest; bits above n are zero
 //     void tip(uint64_t ip)                 a TIP's full address
 //     void pads(unsigned n)                 n PAD bytes (only counted by sinks that want them)
-//     bool full() const                     true: stop and let end_fast() make room
+//     ptrdiff_t room() const                how many bytes of trace surely fit, not 0. A step may
+//     go
+//                                           96 branches and one target beyond
 //   static constexpr bool kWantsPads
 //   bool plain() const               TNT and TIP may go to Fast now
 //   void pads(uint64_t n)            PAD bytes outside Fast
@@ -165,11 +167,14 @@ const uint8_t* Scanner<Sink>::run(const uint8_t* low, const uint8_t* at, const u
 
 template <class Sink>
 const uint8_t* Scanner<Sink>::run_fast(const uint8_t* at, const uint8_t* limit) {
-  typename Sink::Fast fast = sink_.begin_fast();
-  at = pext_ ? scan_plain<true, Sink::kWantsPads>(at, limit, last_ip_, fast)
-             : scan_plain<false, Sink::kWantsPads>(at, limit, last_ip_, fast);
-  sink_.end_fast(fast);
-  return at;
+  for (;;) {
+    typename Sink::Fast fast = sink_.begin_fast();
+    const uint8_t* const until = limit - at < fast.room() ? limit : at + fast.room();
+    at = pext_ ? scan_plain<true, Sink::kWantsPads>(at, until, last_ip_, fast)
+               : scan_plain<false, Sink::kWantsPads>(at, until, last_ip_, fast);
+    sink_.end_fast(fast);
+    if (at < until || at >= limit) return at;
+  }
 }
 
 // PADs never go through the parser: between TIP.PGD and TIP.PGE there are more of them than of

@@ -3,9 +3,12 @@
 // one for processors with a fast PEXT, one for all.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <emmintrin.h>
+#include <tmmintrin.h>
 
 #include "ipt/packets.h"
 
@@ -28,18 +31,23 @@ inline uint64_t load64(const uint8_t* at) {
   return word;
 }
 
-// Bit 0 is set in bytes equal to kExtended, exactly up to the first such byte.
-inline uint64_t extended_bytes(uint64_t word) {
-  const uint64_t x = word ^ (kOnes * opcode::kExtended);
-  return ((x - kOnes) & ~x & (kOnes << 7)) >> 7;
+// All ones in bytes equal to kExtended.
+inline uint64_t extended_bytes(__m128i bytes) {
+  const __m128i found = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(opcode::kExtended));
+  return static_cast<uint64_t>(_mm_cvtsi128_si64(found));
 }
 
-// In each byte of PADs and short TNTs: ones where branches are (below the stop bit, above bit 0).
-inline uint64_t branch_mask(uint64_t word) {
-  word |= (word >> 1) & (kOnes * 0x7f);
-  word |= (word >> 2) & (kOnes * 0x3f);
-  word |= (word >> 4) & (kOnes * 0x0f);
-  return (word >> 1) & (kOnes * 0x7e);
+// In each byte that is a PAD or a short TNT: ones where branches are (below the stop bit, above bit
+// 0). Looked up by nibbles: a stop bit in the high one has branches in all of the low one.
+inline uint64_t branch_mask(__m128i bytes) {
+  const __m128i nibble = _mm_set1_epi8(0x0f);
+  const __m128i of_high = _mm_setr_epi8(0, 0x0e, 0x1e, 0x1e, 0x3e, 0x3e, 0x3e, 0x3e, 0x7e, 0x7e,
+                                        0x7e, 0x7e, 0x7e, 0x7e, 0x7e, 0x7e);
+  const __m128i of_low = _mm_setr_epi8(0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 6, 6, 6, 6);
+  const __m128i high = _mm_and_si128(_mm_srli_epi16(bytes, 4), nibble);
+  const __m128i low = _mm_and_si128(bytes, nibble);
+  const __m128i mask = _mm_or_si128(_mm_shuffle_epi8(of_high, high), _mm_shuffle_epi8(of_low, low));
+  return static_cast<uint64_t>(_mm_cvtsi128_si64(mask));
 }
 
 inline unsigned zero_bytes(uint64_t plain_word) {
@@ -56,18 +64,19 @@ inline uint64_t extract_bits(uint64_t word, uint64_t mask) {
   return bits;
 }
 
-// Hands over the branches of a word of PADs and short TNTs.
+// Hands over the branches of the PADs and short TNTs that `these` has ones for.
 template <bool kPext, class Fast>
-[[gnu::always_inline]] inline void append_plain(uint64_t word, Fast& fast) {
+[[gnu::always_inline]] inline void append_plain(uint64_t word, __m128i bytes, uint64_t these,
+                                                Fast& fast) {
   if constexpr (kPext) {
     // The first byte holds the oldest branches: it has to end up highest.
-    const uint64_t swapped = __builtin_bswap64(word);
-    const uint64_t mask = branch_mask(swapped);
-    fast.tnt(extract_bits(swapped, mask), static_cast<unsigned>(std::popcount(mask)));
+    const uint64_t mask = __builtin_bswap64(branch_mask(bytes) & these);
+    fast.tnt(extract_bits(__builtin_bswap64(word), mask),
+             static_cast<unsigned>(std::popcount(mask)));
   } else {
     uint64_t bits = 0;
     unsigned n = 0;
-    for (; word != 0; word >>= 8) {
+    for (word &= these; word != 0; word >>= 8) {
       const unsigned byte = word & 0xff;
       if (byte == 0) continue;
       const unsigned count = 30 - static_cast<unsigned>(std::countl_zero(byte));
@@ -77,6 +86,16 @@ template <bool kPext, class Fast>
     fast.tnt(bits, n);
   }
 }
+
+// Payload bytes of a TIP by its first byte; 0 for all else, and for the forms left to the parser
+// (suppressed, and the full eight bytes that only addresses that are not canonical need).
+constexpr std::array<uint8_t, 256> kTipPayload = [] {
+  std::array<uint8_t, 256> table{};
+  for (unsigned ip_bytes = 1; ip_bytes <= 4; ++ip_bytes) {
+    table[opcode::kTip | ip_bytes << 5] = static_cast<uint8_t>(ip_payload_bytes(ip_bytes));
+  }
+  return table;
+}();
 
 // A long TNT at `at`; false when it is none (the parser then says what it is).
 template <class Fast>
@@ -91,46 +110,47 @@ template <class Fast>
 
 }  // namespace kernel
 
-// Scans from `at` while steps begin before `limit`; returns where it stopped. `fast` and `last_ip`
-// live in registers meanwhile.
+// Scans from `at` while steps begin before `limit`, which leaves room in `fast`; returns where it
+// stopped. `fast` and `last_ip` live in registers meanwhile.
 template <bool kPext, bool kPads, class Fast>
 const uint8_t* scan_plain(const uint8_t* at, const uint8_t* limit, uint64_t& last_ip_out,
                           Fast& fast_out) {
   Fast fast = fast_out;
   uint64_t last_ip = last_ip_out;
-  while (at < limit && !fast.full()) {
-    const uint64_t word = kernel::load64(at);
+  while (at < limit) {
     // From `at` to the next is one chain of dependent instructions, so it is kept short: even bytes
     // are PADs, short TNTs or kExtended, which is rare and looked for beside the chain.
+    const uint64_t word = kernel::load64(at);
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
     const uint64_t odd = word & kernel::kOnes;
-    const uint64_t up_to_odd = odd ^ (odd - 1);
-    const uint64_t extended = kernel::extended_bytes(word);
-    if ((extended & up_to_odd) != 0) [[unlikely]] {
-      const uint64_t plain = word & ((extended ^ (extended - 1)) >> 1);
-      const unsigned before = static_cast<unsigned>(std::countr_zero(extended)) / 8;
-      kernel::append_plain<kPext>(plain, fast);
-      if constexpr (kPads) fast.pads(kernel::zero_bytes(plain) - (8 - before));
-      at += before;
+    const uint64_t extended = kernel::extended_bytes(bytes);
+    const uint64_t before_odd = (odd - 1) & ~odd;
+    if ((extended & before_odd) != 0) [[unlikely]] {
+      const uint64_t before = (extended - 1) & ~extended;
+      const unsigned n = static_cast<unsigned>(std::countr_zero(extended)) / 8;
+      kernel::append_plain<kPext>(word, bytes, before, fast);
+      if constexpr (kPads) fast.pads(kernel::zero_bytes(word & before) - (8 - n));
+      at += n;
       if (!kernel::take_tnt64(at, fast)) break;
       at += kTnt64Bytes;
       continue;
     }
     if (odd == 0) {
-      kernel::append_plain<kPext>(word, fast);
+      kernel::append_plain<kPext>(word, bytes, ~0ull, fast);
       if constexpr (kPads) fast.pads(kernel::zero_bytes(word));
       at += 8;
       continue;
     }
     const unsigned shift = static_cast<unsigned>(std::countr_zero(odd));
-    const uint64_t plain = word & (up_to_odd >> 1);
-    kernel::append_plain<kPext>(plain, fast);
-    if constexpr (kPads) fast.pads(kernel::zero_bytes(plain) - (8 - shift / 8));
+    kernel::append_plain<kPext>(word, bytes, before_odd, fast);
+    if constexpr (kPads) fast.pads(kernel::zero_bytes(word & before_odd) - (8 - shift / 8));
     at += shift / 8;
-    const uint64_t op = word >> shift;
-    const unsigned ip_bytes = (op >> 5) & 7;
-    const unsigned payload = ip_payload_bytes(ip_bytes);
-    if ((op & opcode::kIpMask) != opcode::kTip || payload == 0) break;
-    last_ip = expand_ip(ip_bytes, kernel::load64(at + 1), last_ip);
+    const uint64_t op = (word >> shift) & 0xff;
+    const unsigned payload = kernel::kTipPayload[op];
+    if (payload == 0) break;
+    // Sign extension is right for all of these forms: the mask drops it where it does not belong.
+    const uint64_t ip = sign_extend_48(kernel::load64(at + 1));
+    last_ip ^= (last_ip ^ ip) & kIpPayloadMask[op >> 5];
     fast.tip(last_ip);
     at += 1 + payload;
   }

@@ -34,7 +34,7 @@ class CountingSink {
       form.tip(ip);
     }
     void pads(unsigned n) { pad_bytes += n; }
-    bool full() const { return form.full(); }
+    ptrdiff_t room() const { return form.room(); }
   };
 
   CountingSink() : form_(NormalFormOptions{}) {}
