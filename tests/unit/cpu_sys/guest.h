@@ -28,6 +28,8 @@ struct BusLog final : Bus {
   uint64_t answer = 0x1122'3344'5566'7788;
   uint8_t priority = 0;
   bool attention = false;
+  uint64_t looks = 0;                    // how often the run loop asked
+  uint64_t attention_at = ~uint64_t{0};  // at this look it is told to stop
 
   uint32_t pio_read(uint16_t port, unsigned size) override {
     calls.push_back({'i', port, size, answer});
@@ -57,7 +59,7 @@ struct BusLog final : Bus {
   GuestTsc tsc(Branches now) override { return GuestTsc(1000 + now.value); }
   void set_tsc(Branches, GuestTsc) override {}
   bool take_attention() override {
-    const bool was = attention;
+    const bool was = attention || ++looks == attention_at;
     attention = false;
     return was;
   }

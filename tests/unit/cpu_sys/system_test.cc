@@ -375,6 +375,14 @@ TEST_CASE("CPUID names an x86-64-v2 processor and nothing newer") {
   CHECK((leaf(c, 1).c >> 27 & 1) == 1);
 }
 
+TEST_CASE("CPUID shows the local APIC only while IA32_APIC_BASE enables it") {
+  Guest g;
+  g.bus.answer = 0xfee0'0900;
+  CHECK((leaf(g.cpu(), 1).d >> 9 & 1) == 1);
+  g.bus.answer = 0xfee0'0100;
+  CHECK((leaf(g.cpu(), 1).d >> 9 & 1) == 0);
+}
+
 TEST_CASE("CPUID's numbers agree with the clock, the address widths and the XSAVE area") {
   Guest g;
   const Cpu& c = g.cpu();
