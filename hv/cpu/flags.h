@@ -29,19 +29,23 @@ constexpr uint64_t sign_extend(T value) {
 // Flags of result = a + b (+ carry in). T is the unsigned operand type.
 template <class T>
 inline void set_flags_add(CpuState& c, T a, T b, T result) {
-  const T carries = static_cast<T>((a & b) | ((a | b) & static_cast<T>(~result)));
+  // The carry out of each bit: a where a and b agree, else the complement of the result.
+  const T differ = a ^ b;
+  const T carries = static_cast<T>(result ^ (differ | (a ^ result)));
   c.flag_result = sign_extend(result);
   c.flag_aux = static_cast<uint64_t>(static_cast<T>(carries >> (kBits<T> - 2))) |
-               ((a ^ b ^ result) & kAuxAdjust);
+               (static_cast<T>(differ ^ result) & kAuxAdjust);
 }
 
 // Flags of result = a - b (- borrow in).
 template <class T>
 inline void set_flags_sub(CpuState& c, T a, T b, T result) {
-  const T borrows = static_cast<T>((static_cast<T>(~a) & b) | (static_cast<T>(~(a ^ b)) & result));
+  // The borrow out of each bit: b where a and b differ, else the result.
+  const T differ = a ^ b;
+  const T borrows = static_cast<T>(result ^ (differ & (b ^ result)));
   c.flag_result = sign_extend(result);
   c.flag_aux = static_cast<uint64_t>(static_cast<T>(borrows >> (kBits<T> - 2))) |
-               ((a ^ b ^ result) & kAuxAdjust);
+               (static_cast<T>(differ ^ result) & kAuxAdjust);
 }
 
 // AND, OR, XOR, TEST: CF = OF = 0, AF = 0.

@@ -115,20 +115,21 @@ struct Not {
   }
 };
 
-// --- Handlers of two operands
+// --- Handlers of two operands. The destination's number is read before anything is stored: the
+// compiler cannot know that a store into the Cpu leaves the op alone.
 
 template <class Operation, class T, bool kFlags>
 const Op* reg_reg(Cpu& c, const Op* op) {
-  const T r =
-      Operation::template apply<T, kFlags>(c, get_reg<T>(c, op->dst), get_reg<T>(c, op->src));
-  if constexpr (Operation::kWrites) set_reg<T>(c, op->dst, r);
+  const uint8_t dst = op->dst;
+  const T r = Operation::template apply<T, kFlags>(c, get_reg<T>(c, dst), get_reg<T>(c, op->src));
+  if constexpr (Operation::kWrites) set_reg<T>(c, dst, r);
   US_NEXT(c, op);
 }
 template <class Operation, class T, bool kFlags>
 const Op* reg_imm(Cpu& c, const Op* op) {
-  const T r =
-      Operation::template apply<T, kFlags>(c, get_reg<T>(c, op->dst), static_cast<T>(op->imm));
-  if constexpr (Operation::kWrites) set_reg<T>(c, op->dst, r);
+  const uint8_t dst = op->dst;
+  const T r = Operation::template apply<T, kFlags>(c, get_reg<T>(c, dst), static_cast<T>(op->imm));
+  if constexpr (Operation::kWrites) set_reg<T>(c, dst, r);
   US_NEXT(c, op);
 }
 // XOR r,r and SUB r,r.
@@ -148,8 +149,9 @@ const Op* test_self(Cpu& c, const Op* op) {
 template <class Operation, class T, bool kFlags>
 struct RegMem {
   static void apply(Cpu& c, const Op* op, T value) {
-    const T r = Operation::template apply<T, kFlags>(c, get_reg<T>(c, op->dst), value);
-    if constexpr (Operation::kWrites) set_reg<T>(c, op->dst, r);
+    const uint8_t dst = op->dst;
+    const T r = Operation::template apply<T, kFlags>(c, get_reg<T>(c, dst), value);
+    if constexpr (Operation::kWrites) set_reg<T>(c, dst, r);
   }
 };
 template <class Operation, class T, bool kFlags>
@@ -269,7 +271,8 @@ Selection select_binary(const Insn& in, Op& op, const Sizes& table) {
 
 template <class Operation, class T, bool kFlags>
 const Op* reg_only(Cpu& c, const Op* op) {
-  set_reg<T>(c, op->dst, Operation::template apply<T, kFlags>(c, get_reg<T>(c, op->dst)));
+  const uint8_t dst = op->dst;
+  set_reg<T>(c, dst, Operation::template apply<T, kFlags>(c, get_reg<T>(c, dst)));
   US_NEXT(c, op);
 }
 template <class Operation, class T, bool kFlags>

@@ -125,9 +125,10 @@ inline T apply_count(Cpu& c, T a, unsigned n) {
 
 template <class Operation, class T, bool kFlags>
 const Op* reg_by_imm(Cpu& c, const Op* op) {
-  const T r = Operation::template apply<T, kFlags>(c, get_reg<T>(c, op->dst),
-                                                   static_cast<unsigned>(op->imm));
-  set_reg<T>(c, op->dst, r);
+  const uint8_t dst = op->dst;
+  const T r =
+      Operation::template apply<T, kFlags>(c, get_reg<T>(c, dst), static_cast<unsigned>(op->imm));
+  set_reg<T>(c, dst, r);
   US_NEXT(c, op);
 }
 template <class Operation, class T, bool kFlags>

@@ -8,6 +8,8 @@ namespace us::test {
 namespace {
 
 constexpr uint64_t kTop = 0x1000, kSecond = 0x2000, kThird = 0x3000, kDataTable = 0x4000;
+constexpr uint64_t kTss = 0x5000, kGdt = 0x6000, kIdt = 0x7000;
+constexpr uint64_t kHandlers = 0x11'0000, kHandlerBytes = 16, kFaultStack = 0x18'0000;
 constexpr uint64_t kRights = 3;  // present, writable
 constexpr uint64_t kLargePage = 0x80;
 
@@ -23,7 +25,7 @@ hv::Segment flat(bool code, bool long_mode) {
 
 }  // namespace
 
-Guest::Guest(Kind kind) {
+Guest::Guest(Kind kind) : kind_(kind) {
   memory_ = std::move(hv::GuestMemory::create(256u << 20).value());
   bus_ = std::make_unique<PortBus>();
   vcpu_ = std::make_unique<hv::SoftVcpu>(*memory_, *bus_);
@@ -60,6 +62,57 @@ void Guest::map_page(uint64_t address, bool present) {
   const uint64_t page = address & ~kPageMask;
   poke(kDataTable + 8 * ((page - kData) >> 12), page | (present ? kRights : 0));
   hv::flush_tlb_all(cpu());
+}
+
+void Guest::alias_page(uint64_t address, uint64_t target) {
+  poke(kDataTable + 8 * ((address - kData) >> 12), (target & ~kPageMask) | kRights);
+  hv::flush_tlb_all(cpu());
+}
+
+// Interrupt gates: SDM 3A 6.11 and 6.14.1; code and data descriptors: 3.4.5.
+void Guest::catch_faults() {
+  hv::Cpu& c = cpu();
+  const bool wide = kind_ == Kind::k64;
+  poke(kGdt, 0);
+  poke(kGdt + 8, wide ? 0x00af'9b00'0000'ffff : 0x00cf'9b00'0000'ffff);
+  poke(kGdt + 16, 0x00cf'9300'0000'ffff);
+  c.gdtr = {.base = kGdt, .limit = 23};
+  for (uint64_t vector = 0; vector < 32; ++vector) {
+    const uint64_t handler = kHandlers + vector * kHandlerBytes;
+    const uint64_t gate = (handler & 0xffff) | 8 << 16 | (handler & 0xffff'0000) << 32 |
+                          uint64_t{0x8e00} << 32 | (wide ? uint64_t{1} << 32 : 0);
+    poke(kIdt + vector * (wide ? 16 : 8), gate);
+    if (wide) poke(kIdt + vector * 16 + 8, 0);
+    *memory_->host(GuestPhys(handler)) = 0xf4;
+  }
+  c.idtr = {.base = kIdt, .limit = 0xfff};
+  c.tr.base = kTss;
+  c.tr.limit = 0x67;
+  c.tr.access = hv::Segment::kPresent | 0xb;
+  poke(kTss + 0x24, kFaultStack);  // IST1
+  poke(kTss + 4, kFaultStack);     // RSP0
+}
+
+Guest::Caught Guest::caught() {
+  const hv::Cpu& c = cpu();
+  Caught out;
+  if (c.rip < kHandlers || c.rip >= kHandlers + 32 * kHandlerBytes) return out;
+  out.vector = static_cast<uint8_t>((c.rip - kHandlers) / kHandlerBytes);
+  const bool has_error =
+      out.vector == 8 || (out.vector >= 10 && out.vector <= 14) || out.vector == 17;
+  const unsigned size = kind_ == Kind::k64 ? 8 : 4;
+  uint64_t at = c.regs[hv::kRsp];
+  const auto take = [&] {
+    uint64_t value = 0;
+    std::memcpy(&value, memory_->host(GuestPhys(at)), size);
+    at += size;
+    return value;
+  };
+  if (has_error) out.error = static_cast<uint32_t>(take());
+  out.rip = take();
+  take(), take();
+  out.rsp = size == 8 ? take() : at;
+  return out;
 }
 
 void Guest::load(const Machine& m) {

@@ -32,6 +32,19 @@ class Guest {
   hv::StopReason step(std::span<const uint8_t> code);
   // Takes away or gives back the mapping of the page at `address` in the data area.
   void map_page(uint64_t address, bool present);
+  // Makes the data page at `address` show the memory of the page at `target`.
+  void alias_page(uint64_t address, uint64_t target);
+
+  // From here on faults arrive at handlers that halt (on a stack of their own in 64-bit mode);
+  // without it they shut the processor down.
+  void catch_faults();
+  struct Caught {
+    uint8_t vector = 255;  // 255: none
+    uint64_t rip = 0, rsp = 0;
+    uint32_t error = 0;
+  };
+  // What the last run or step ended with.
+  Caught caught();
 
   struct PortBus;
   PortBus& ports() { return *bus_; }
@@ -40,6 +53,7 @@ class Guest {
   void put(std::span<const uint8_t> code);
   void poke(uint64_t address, uint64_t value);
   void build_tables();
+  Kind kind_;
   std::unique_ptr<hv::GuestMemory> memory_;
   std::unique_ptr<PortBus> bus_;
   std::unique_ptr<hv::SoftVcpu> vcpu_;
