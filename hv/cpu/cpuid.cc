@@ -39,7 +39,6 @@ constexpr uint32_t kFeatures1Edx = bit(0) |   // x87
                                    bit(6) |   // PAE
                                    bit(7) |   // MCE
                                    bit(8) |   // CMPXCHG8B
-                                   bit(9) |   // APIC
                                    bit(11) |  // SYSENTER
                                    bit(12) |  // MTRR
                                    bit(13) |  // PGE
@@ -52,6 +51,8 @@ constexpr uint32_t kFeatures1Edx = bit(0) |   // x87
                                    bit(24) |  // FXSAVE
                                    bit(25) |  // SSE
                                    bit(26);   // SSE2
+
+constexpr uint32_t kApic = bit(9);
 
 constexpr uint32_t kFeatures7Ebx = bit(0) |   // FSGSBASE
                                    bit(7) |   // SMEP
@@ -102,13 +103,22 @@ void leaf_xsave(uint32_t subleaf, uint32_t out[4]) {
   if (subleaf == 0) set(out, 3, kLegacyAndHeader, kLegacyAndHeader, 0);
 }
 
+// SDM 3A 11.4.3: CPUID hides the local APIC while IA32_APIC_BASE disables it.
+bool apic_enabled(const Cpu& c) {
+  constexpr uint32_t kApicBase = 0x1b;
+  constexpr uint64_t kGlobalEnable = 1 << 11;
+  uint64_t base;
+  return !c.bus.msr_read(kApicBase, base) || (base & kGlobalEnable) != 0;
+}
+
 void basic_leaf(const Cpu& c, uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
   constexpr uint32_t kMhz = kTscHz / 1'000'000;
   switch (leaf) {
     case 0: return set(out, kMaxBasic, word("Genu"), word("ntel"), word("ineI"));
     case 1:
       return set(out, kSignature, 1u << 16 | 8u << 8,
-                 kFeatures1Ecx | ((c.cr4 & cr4::kOsxsave) != 0 ? kOsxsave : 0), kFeatures1Edx);
+                 kFeatures1Ecx | ((c.cr4 & cr4::kOsxsave) != 0 ? kOsxsave : 0),
+                 kFeatures1Edx | (apic_enabled(c) ? kApic : 0));
     case 2: return set(out, 0x00ff'0001, 0, 0, 0);  // 0xff: see leaf 4
     case 4: return leaf_caches(subleaf, out);
     case 6: return set(out, bit(2), 0, 0, 0);  // the APIC timer never stops
