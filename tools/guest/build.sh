@@ -3,7 +3,7 @@
 # busybox, the kernel's own virtio and ext4 modules, our /init, the workloads (us-bench) and the
 # scripts of scripts/ (in /us). Same packages and compiler in, same bytes out.
 #   tools/guest/build.sh [OUT]        OUT defaults to build/guest
-# Packages are kept, unpacked, in $UNDERSTUDY_CACHE (default ~/.cache/understudy).
+# Packages and finished images are kept in $UNDERSTUDY_CACHE (default ~/.cache/understudy).
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -16,18 +16,18 @@ out=${1:-$root/build/guest}
 wanted_modules=(virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 crc32c_generic
   crc32c_intel overlay)
 
-kernel_package() {
-  refresh_apt linux-image-amd64
-  local name
-  name=$(apt-cache depends linux-image-amd64 2>/dev/null |
-    sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-  if [[ -z $name ]]; then
-    name=$(find "$cache/debs" -name 'linux-image-*.deb' -printf '%f\n' | sort -V | tail -n 1)
-    name=${name%%_*}
+# linux-image-amd64 is the current kernel's package by its dependency: "NAME (= VERSION)". Sets
+# kernel_package and kernel_version.
+find_kernel() {
+  local depends
+  depends=$(apt_field linux-image-amd64 Depends)
+  read -r kernel_package kernel_version < <(sed -E 's/^([^ ,]+) *\(= *([^)]+)\).*/\1 \2/' <<<"$depends") || true
+  if [[ -z $kernel_package ]]; then
+    kernel_package=$(find "$cache/debs" -name 'linux-image-*.deb' -printf '%f\n' | sort -V | tail -n 1)
+    kernel_package=${kernel_package%%_*}
   fi
-  [[ -n $name ]] || die GUEST-002 "cannot find Debian's current kernel" \
+  [[ -n $kernel_package ]] || die GUEST-002 "cannot find Debian's current kernel" \
     "apt does not know linux-image-amd64" "package lists of Debian" "apt-get update, then try again"
-  echo "$name"
 }
 
 # module_info FILE KEY: the values of one key in the module's .modinfo section, a line each.
@@ -119,6 +119,39 @@ manifest() {
   done
 }
 
+# What the images follow from: packages, sources and compiler.
+inputs_key() {
+  {
+    basename -a "$@"
+    "${CC:-gcc}" --version | head -n 1
+    cat "$here"/*.sh "$here"/*.cc "$here"/scripts/*.sh "$root"/bench/guest/*.[ch]
+  } | sha256sum | cut -c 1-16
+}
+
+# build_initrd KERNEL_FOLDER TARGET
+build_initrd() {
+  local name
+  modules=$(find "$1" -type d -path "*lib/modules/$version" | head -n 1)
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  mkdir "$work/modules"
+  index_modules
+  for name in "${wanted_modules[@]}"; do add_module "$name"; done
+  write_module_tables
+  echo 'root::0:0:root:/root:/bin/sh' >"$work/passwd"
+  printf 'root:x:0:\ntty:x:5:\n' >"$work/group"
+  compile
+  manifest >"$work/manifest"
+  "$work/mkcpio" <"$work/manifest" >"$work/initrd.img"
+  place "$work/initrd.img" "$2"
+}
+
+# place FILE TARGET: never a half file under the final name.
+place() {
+  install -m 644 "$1" "$2.new"
+  mv "$2.new" "$2"
+}
+
 main() {
   need_tool apt-get apt
   need_tool dpkg-deb dpkg
@@ -126,31 +159,24 @@ main() {
   need_tool "${CC:-gcc}" gcc
   need_tool "${CXX:-g++}" g++
   cache=$(cache_folder)
-  local package kernel
-  package=$(kernel_package)
-  refresh_apt busybox-static
-  kernel=$(unpack_deb "$cache" "$(fetch_deb "$cache" "$package")")
-  busybox=$(find "$(unpack_deb "$cache" "$(fetch_deb "$cache" busybox-static)")" -path '*bin/busybox' -type f)
-  version=${package#linux-image-}
-  modules=$(find "$kernel" -type d -path "*lib/modules/$version" | head -n 1)
-
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
-  mkdir "$work/modules"
-  index_modules
-  local name
-  for name in "${wanted_modules[@]}"; do add_module "$name"; done
-  write_module_tables
-  echo 'root::0:0:root:/root:/bin/sh' >"$work/passwd"
-  printf 'root:x:0:\ntty:x:5:\n' >"$work/group"
-  compile
-  manifest >"$work/manifest"
+  local kernel_package='' kernel_version='' kernel_deb busybox_deb kernel image
+  read_apt linux-image-amd64 busybox-static
+  find_kernel
+  version=${kernel_package#linux-image-}
+  kernel_deb=$(fetch_deb "$cache" "$kernel_package" "$kernel_version")
+  busybox_deb=$(fetch_deb "$cache" busybox-static "$(apt_field busybox-static Version)")
+  kernel=$(unpack_deb "$cache" "$kernel_deb")
+  busybox=$(find "$(unpack_deb "$cache" "$busybox_deb")" -path '*bin/busybox' -type f)
+  image=$cache/initrd-$(inputs_key "$kernel_deb" "$busybox_deb").img
+  if [[ ! -f $image ]]; then
+    rm -f "$cache"/initrd-*.img
+    build_initrd "$kernel" "$image"
+  fi
   mkdir -p "$out"
-  "$work/mkcpio" <"$work/manifest" >"$work/initrd.img"
-  install -m 644 "$work/initrd.img" "$out/initrd.img.new" && mv "$out/initrd.img.new" "$out/initrd.img"
-  install -m 644 "$kernel/boot/vmlinuz-$version" "$out/vmlinuz.new" && mv "$out/vmlinuz.new" "$out/vmlinuz"
+  place "$image" "$out/initrd.img"
+  place "$kernel/boot/vmlinuz-$version" "$out/vmlinuz"
   say "$out/vmlinuz: Debian's $version"
-  say "$out/initrd.img: $(stat -c %s "$out/initrd.img") bytes, sha256 $(sha256sum <"$out/initrd.img" | cut -c 1-16)"
+  say "$out/initrd.img: $(stat -c %s "$image") bytes, sha256 $(sha256sum <"$image" | cut -c 1-16)"
 }
 
 main

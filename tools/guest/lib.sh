@@ -21,27 +21,47 @@ cache_folder() {
   (cd "$base" && pwd)
 }
 
-# fetch_deb CACHE PACKAGE: prints the path of the package's current .deb, downloaded when the cache
-# lacks it. Without package lists or network the newest one in the cache is used.
-fetch_deb() {
-  local cache=$1 package=$2 version file
-  version=$(apt-cache show --no-all-versions "$package" 2>/dev/null |
-    sed -n 's/^Version: //p' | head -n 1)
-  file=$cache/debs/${package}_${version//:/%3a}_amd64.deb
-  if [[ -z $version || ! -f $file ]]; then
-    if [[ -z $version ]] || ! download_deb "$cache/debs" "$package"; then
-      file=$(find "$cache/debs" -name "${package}_*.deb" | sort -V | tail -n 1)
-      [[ -n $file ]] || die GUEST-002 "cannot download Debian's $package" \
-        "$(apt_reason "$version")" "apt with package lists and a Debian mirror" \
-        "apt-get update, then try again"
-      say "using the cached $(basename "$file")"
-    fi
+# read_apt PACKAGE...: what apt knows of their current versions, into apt_facts. Asked once, as each
+# question costs apt seconds on a machine that keeps no parsed lists. Root gets package lists first
+# when there are none.
+read_apt() {
+  apt_facts=$(apt-cache show --no-all-versions "$@" 2>/dev/null || true)
+  if [[ -z $apt_facts && $(id -u) == 0 ]]; then
+    say "apt has no package lists; updating them"
+    apt-get -qq update || true
+    apt_facts=$(apt-cache show --no-all-versions "$@" 2>/dev/null || true)
   fi
-  [[ -f $file ]] || file=$(find "$cache/debs" -name "${package}_*.deb" | sort -V | tail -n 1)
+}
+
+# apt_field PACKAGE FIELD: one line of apt_facts, or nothing.
+apt_field() {
+  awk -v package="$1" -v field="$2:" '
+    $1 == "Package:" { here = $2 == package }
+    here && $1 == field { sub(/^[^ ]+ /, ""); print; exit }' <<<"$apt_facts"
+}
+
+# fetch_deb CACHE PACKAGE VERSION: prints the path of the package's .deb, downloaded when the cache
+# lacks it. Without a version (package lists) or network the newest one in the cache is used.
+fetch_deb() {
+  local cache=$1 package=$2 version=$3 file
+  file=$cache/debs/${package}_${version//:/%3a}_amd64.deb
+  if [[ -n $version && -f $file ]]; then
+    echo "$file"
+    return
+  fi
+  if [[ -n $version ]] && download_deb "$cache/debs" "$package"; then
+    file=$(newest_deb "$cache" "$package")
+  else
+    file=$(newest_deb "$cache" "$package")
+    [[ -n $file ]] || die GUEST-002 "cannot download Debian's $package" \
+      "$([[ -n $version ]] && echo 'apt-get download failed' || echo 'apt knows no such package')" \
+      "apt with package lists and a Debian mirror" "apt-get update, then try again"
+    say "using the cached $(basename "$file")"
+  fi
   echo "$file"
 }
 
-apt_reason() { if [[ -z $1 ]]; then echo "apt knows no such package"; else echo "apt-get download failed"; fi; }
+newest_deb() { find "$1/debs" -name "$2_*.deb" | sort -V | tail -n 1; }
 
 # download_deb FOLDER PACKAGE: by way of a new folder, so that no half file is ever in the cache.
 download_deb() {
@@ -71,12 +91,4 @@ unpack_deb() {
     mv -T "$part" "$target" 2>/dev/null || rm -rf "$part"
   fi
   echo "$target"
-}
-
-# refresh_apt PACKAGE: root gets package lists when apt knows nothing yet.
-refresh_apt() {
-  if ! apt-cache show "$1" >/dev/null 2>&1 && [[ $(id -u) == 0 ]]; then
-    say "apt has no package lists; updating them"
-    apt-get -qq update || true
-  fi
 }

@@ -34,6 +34,10 @@ echo '/dev/vda / ext4 defaults 0 1' >"$1/etc/fstab"
 echo "nameserver 10.0.2.3" >"$1/etc/resolv.conf"
 sed -i 's/^root:[^:]*:/root::/' "$1/etc/shadow"
 mkdir -p "$1/etc/systemd/network" "$1/us"
+# The host may be slow or busy: no unit fails for having waited.
+mkdir -p "$1/etc/systemd/system.conf.d"
+printf '[Manager]\nDefaultTimeoutStartSec=15min\nDefaultDeviceTimeoutSec=15min\n' \
+  >"$1/etc/systemd/system.conf.d/patient.conf"
 printf '[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n' >"$1/etc/systemd/network/eth0.network"
 chroot "$1" systemctl -q enable systemd-networkd serial-getty@ttyS0.service
 chroot "$1" systemctl -q disable redis-server e2scrub_reap.service apt-daily.timer \
