@@ -3,14 +3,13 @@
 namespace us::hv {
 namespace {
 
-constexpr uint16_t kVersion = 1;
 constexpr uint64_t kMemoryBytesMax = uint64_t{1} << 40;
 
 }  // namespace
 
 void encode(const MachineConfig& config, ByteWriter& out) {
   const PlatformConfig& p = config.platform;
-  out.put(kVersion);
+  out.put(kMachineConfigVersion);
   out.put(config.memory_bytes);
   out.put(static_cast<uint8_t>(p.disks.size()));
   for (const DiskConfig& disk : p.disks) {
@@ -31,7 +30,7 @@ void encode(const MachineConfig& config, ByteWriter& out) {
 MachineConfig decode_machine_config(ByteReader& in) {
   MachineConfig config;
   PlatformConfig& p = config.platform;
-  if (in.get<uint16_t>() != kVersion) in.fail();
+  if (in.get<uint16_t>() != kMachineConfigVersion) in.fail();
   config.memory_bytes = in.get<uint64_t>();
   if (config.memory_bytes > kMemoryBytesMax || config.memory_bytes % kPageSize != 0) in.fail();
   const unsigned disks = in.get<uint8_t>();

@@ -7,6 +7,9 @@
 
 namespace us::hv {
 
+// Version of these bytes; another one is refused.
+constexpr uint16_t kMachineConfigVersion = 1;
+
 void encode(const MachineConfig& config, ByteWriter& out);
 // Fails the reader on anything encode() does not write.
 MachineConfig decode_machine_config(ByteReader& in);

@@ -14,7 +14,6 @@ namespace us::hv {
 namespace {
 
 constexpr char kMagic[8] = {'U', 'S', 'S', 'N', 'A', 'P', '\r', '\n'};
-constexpr uint32_t kVersion = 1;
 constexpr int kZstdLevel = 1;
 constexpr size_t kPagesPerChunk = 256;
 
@@ -123,7 +122,7 @@ Result<std::unique_ptr<Machine>> machine_of(ByteSpan config, OutputSink& output)
 Status write_snapshot(Machine& machine, const SnapshotSink& sink) {
   ByteWriter head, config, state;
   head.put_bytes({reinterpret_cast<const uint8_t*>(kMagic), sizeof kMagic});
-  head.put(kVersion);
+  head.put(kSnapshotVersion);
   if (Status s = sink(head.bytes()); !s.ok()) return s;
   encode(machine.config(), config);
   machine.save_state(state);
@@ -146,12 +145,12 @@ Result<std::unique_ptr<Machine>> read_snapshot(const SnapshotSource& source, Out
   }
   uint32_t seen = 0;
   if (source(version)) std::memcpy(&seen, version, 4);
-  if (seen != kVersion) {
+  if (seen != kSnapshotVersion) {
     return UserError{.id = "SNAP-002",
                      .exit_code = ExitCode::kLogUnreadable,
                      .what = "the snapshot has another format version",
                      .seen = fmt::format("version {}", seen),
-                     .needed = fmt::format("version {}", kVersion),
+                     .needed = fmt::format("version {}", kSnapshotVersion),
                      .mend = "restore it with the build that made it"};
   }
   std::unique_ptr<Machine> machine;

@@ -11,6 +11,9 @@
 
 namespace us::hv {
 
+// Version of the stream; another one is refused.
+constexpr uint32_t kSnapshotVersion = 1;
+
 // Takes the stream's bytes in order.
 using SnapshotSink = std::function<Status(ByteSpan)>;
 // Fills the whole span; false: the stream ends early.

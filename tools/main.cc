@@ -16,6 +16,10 @@ int main(int argc, char** argv) {
   add_run(app, globals, exit_code);
   add_record(app, globals, exit_code);
   add_replay(app, globals, exit_code);
+  add_log(app, globals, exit_code);
+  add_vm(app, globals, exit_code);
+  add_trace(app, globals, exit_code);
+  add_version(app, globals, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -22,6 +22,16 @@ int finish(const Globals& globals, const Outcome& outcome, const hv::ExecutionPo
   return static_cast<int>(outcome.code);
 }
 
+int finish_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return static_cast<int>(ExitCode::kDone);
+  return report({.id = "OUT-002",
+                 .exit_code = ExitCode::kHostCannot,
+                 .what = "cannot write the output",
+                 .seen = std::strerror(errno),
+                 .needed = "a stdout that takes it, with free space behind it",
+                 .mend = "free space, or read all of the output"});
+}
+
 Status write_text(const std::string& path, const std::string& text) {
   std::ofstream file(path);
   file << text;

@@ -17,6 +17,10 @@ int report(const UserError& error);
 int finish(const Globals& globals, const Outcome& outcome, const hv::ExecutionPoint& point,
            const std::string& artifacts);
 
+// Flushes stdout at the end of a verb whose work is its output: 0, or an error said on stderr.
+// Errors: OUT-002.
+int finish_output();
+
 // Writes a small text file (statistics); errors: OUT-001.
 Status write_text(const std::string& path, const std::string& text);
 
