@@ -101,6 +101,7 @@ void NormalFormSink::flow_packet(const Packet& packet) {
       // Without the abort bit its FUP only says where (SDM 3C 35.4.2.8).
       if ((packet.value & 2) == 0) state_ |= kFupIsStatus;
       break;
+    case PacketKind::kMwait: state_ |= kFupIsStatus; break;
     case PacketKind::kPtw:
     case PacketKind::kExstop:
     case PacketKind::kBep:

@@ -280,7 +280,10 @@ void PacketWriter::put_psb_plus(std::optional<uint64_t> rip) {
 
 void PacketWriter::put_psb_status(bool with_mode) {
   const bool all = !config_.variation.psb_placement;
-  if (config_.variation.timing) put_timing();
+  if (config_.variation.timing && random_.one_in(2)) {
+    put(opcode::kTsc);
+    put_value(random_.next(), 7);
+  }
   if (all || random_.one_in(2)) {
     put_extended(extended::kCbr);
     put_value(kBusRatio, 2);
@@ -334,19 +337,21 @@ void PacketWriter::put_noise() {
   if (config_.variation.timing && random_.one_in(8)) put_timing();
 }
 
+// Power packets are left out: they come only with their own enable bit, and bind to others.
 void PacketWriter::put_timing() {
   const uint64_t noise = random_.next();
-  switch (random_.below(9)) {
-    case 0: put_extended(extended::kCbr); return put_value(noise, 2);
-    case 1: put(opcode::kTsc); return put_value(noise, 7);
-    case 2: put(opcode::kMtc); return put_value(noise, 1);
-    case 3: return put(static_cast<uint8_t>(noise << 3 | 3));  // CYC of one byte
-    case 4: return put_value((noise << 8 & 0xfe00) | (noise << 3 & 0xf8) | 7, 2);  // CYC of two
-    case 5: put_extended(extended::kTma); return put_value(noise & 0x01ff00ffff, 5);
-    case 6: put_extended(extended::kMwait); return put_value(noise, 8);
-    case 7: put_extended(extended::kPwre); return put_value(noise, 2);
-    default: put_extended(extended::kPwrx); return put_value(noise, 5);
+  switch (random_.below(5)) {
+    case 0: put_extended(extended::kCbr); return put_value(1 + noise % 0xff, 2);
+    case 1: put(opcode::kMtc); return put_value(noise, 1);
+    case 2: return put(static_cast<uint8_t>(noise << 3 | 3));  // CYC of one byte
+    case 3: return put_value((noise << 8 & 0xfe00) | (noise << 3 & 0xf8) | 7, 2);  // CYC of two
+    default: break;
   }
+  put(opcode::kTsc);
+  put_value(noise, 7);
+  if (random_.one_in(2)) return;
+  put_extended(extended::kTma);
+  put_value(random_.next() & 0x01ff00ffff, 5);
 }
 
 IpBytes PacketWriter::varied_form(uint64_t changed, uint64_t ip, IpBytes smallest) {

@@ -15,7 +15,7 @@ struct VariationConfig {
   bool transparent_exits = false;  // exits that resume where they left
   bool mode_repeats = false;       // MODE.Exec again before TIP.PGE
   bool ip_compression = false;     // less compression than possible
-  bool timing = false;             // CBR, TSC, MTC, CYC, TMA, VMCS, power packets
+  bool timing = false;             // CBR, TSC, TMA, MTC, CYC, VMCS
 
   bool any() const {
     return tnt_cuts || psb_placement || deferred_tips || padding || transparent_exits ||
