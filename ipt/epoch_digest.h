@@ -88,6 +88,13 @@ struct EpochDigest {
   // All streams as one: equal normal forms, equal digests. Positions and losses are not part of it.
   Digest combined() const;
 
+  // The encoding; it travels inside a log record, which brings length and checksum. Varints are
+  // LEB128, words little-endian:
+  //   u16 version; u8 flags (1 first_ip, 2 last_ip, 4 linear addresses, 8 cut packet, 16
+  //   first_mode); varints config, errata, epoch; start and end (varint branches, u64 rip, varint
+  //   rcx each); varints overflows, errors, aux flags, skipped bytes; u64 first_ip, u64 last_ip, u8
+  //   first_mode as flagged; then T, I, A, C, E: varints items, items per leaf; u8 log2 of leaves
+  //   per block; u128 digest; u8 blocks (at most 16) and a u64 sub-hash each.
   void encode(ByteWriter& out) const;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <string>
 
 #include "tests/unit/ipt/trace_run.h"
 
@@ -35,6 +37,25 @@ TEST_CASE("a digest decodes to what was encoded, and is small") {
   REQUIRE(back.ok());
   CHECK(back.value() == digest);
   CHECK(in.at_end());
+}
+
+TEST_CASE("version 1 of the encoding and of the normal form are what they were") {
+  const std::vector<Step> run = {{Step::kConditional, 1},
+                                 {Step::kIndirect, 0x401000},
+                                 {Step::kAsync, 0x401004, 0xffffffff81000010},
+                                 {Step::kCr3, 0x5000},
+                                 {Step::kFarBranch, 0x402000, kExecD}};
+  EpochDigest digest = digest_of_run(run);
+  digest.bounds.epoch = 300;
+  const Bytes bytes = encoded(digest);
+  std::string hex;
+  for (const uint8_t byte : bytes) hex += fmt::format("{:02x}", byte);
+  CHECK(hex ==
+        "010013815000ac020000000081ffffffff0001efcdab81ffffffff000000000000000081ffffffff"
+        "efcdab81ffffffff0101804000891f9a5562a1ace9ae5071a4d692e5f001b273ec2a390c139b0280"
+        "0100a9a40273a04258d6221791217ce9d4e901f5784967ba7976860110000b83f7f03cf8b53db3cf"
+        "899334cf19dd01c7f02f0086e3fe9e011000e63f3ebca16f02c7116268593c7b98d301e1aa69d6fc"
+        "1bebfa0110009f427c7b2ef469b3acc836a06010425b015bc8e205f782cd6c");
 }
 
 TEST_CASE("a digest cut short at any byte is refused as truncated") {
