@@ -58,7 +58,8 @@ void VmOptions::add_to(CLI::App& app) {
                  "none, slirp[:hostfwd=tcp:ADDR:PORT-:PORT], vde:PATH or tap:IFNAME, each "
                  "[,mac=MAC]; repeatable")
       ->take_all();
-  app.add_flag("--debug-exit", debug_exit_, "port 0xf4 ends the run (test kernels)");
+  app.add_flag("--debug-exit", debug_exit_,
+               "for test kernels: port 0xf4 ends the run, pc-testdev is there");
 }
 
 Result<VmConfig> VmOptions::resolve() const {
