@@ -113,6 +113,14 @@ inline bool put(Cpu& c, const Op& op, const T& value) {
   return store_operand<T>(c, op, value);
 }
 
+// A store that an unmasked exception suppresses still finds out whether it could be done.
+template <class T>
+bool writable(Cpu& c, const Op& op) {
+  uint64_t linear;
+  return operand_address(c, op, sizeof(T), Access::kWrite, linear) &&
+         probe_write(c, linear, sizeof(T));
+}
+
 // What an empty register stores when that is masked: the indefinite of the format.
 template <class T, bool kFloat>
 T indefinite_of() {
@@ -152,7 +160,7 @@ bool store_converted(Cpu& c, const Op& op) {
   X87State& f = c.fpu;
   if (US_UNLIKELY(empty(f, 0))) {
     const bool masked = (f.control & kIe) != 0;
-    if (masked && !put(c, op, indefinite_of<T, kFloat>())) return false;
+    if (masked ? !put(c, op, indefinite_of<T, kFloat>()) : !writable<T>(c, op)) return false;
     track_memory(c, op);
     underflow_masked(f, op);
     if (masked && kPop) pop(f);
@@ -163,7 +171,7 @@ bool store_converted(Cpu& c, const Op& op) {
   if (!kFloat || !narrow(st(f, 0), out))
     sw = run_host<Operation>(f, f.control, &st(f, 0), nullptr, &out);
   const bool stored = (sw & ~f.control & kAllExceptions & ~kPe) == 0;
-  if (stored && !put(c, op, out)) return false;
+  if (stored ? !put(c, op, out) : !writable<T>(c, op)) return false;
   track_memory(c, op);
   set_c1(f, (sw & kC1) != 0);
   signal(f, op, sw & kAllExceptions);
@@ -176,6 +184,7 @@ bool store_extended(Cpu& c, const Op& op) {
   X87State& f = c.fpu;
   const bool missing = empty(f, 0);
   if (missing && (f.control & kIe) == 0) {
+    if (!writable<Bcd>(c, op)) return false;
     track_memory(c, op);
     underflow_masked(f, op);
     return true;
@@ -195,7 +204,7 @@ bool load_register(Cpu& c, const Op& op) {
   if (!no_pending_exception(c)) return false;
   track(c, op);
   X87State& f = c.fpu;
-  if (US_UNLIKELY(empty(f, op.src) && empty(f, 7))) {
+  if (US_UNLIKELY(empty(f, op.src))) {
     if (underflow_masked(f, op)) push(f, kIndefinite);
     return true;
   }

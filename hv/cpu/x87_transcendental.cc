@@ -126,18 +126,18 @@ bool partial_remainder(Cpu& c, const Op& op) {
   if (!no_pending_exception(c)) return false;
   track(c, op);
   X87State& f = c.fpu;
-  set_conditions(f, 0);
+  f.status &= static_cast<uint16_t>(~kC2);  // C0 and C3 stay if there is no quotient
   if (empty(f, 0) || empty(f, 1)) {
     if (underflow_masked(f, op)) set_st(f, 0, kIndefinite);
     return true;
   }
   const Reg a = st(f, 0), b = st(f, 1);
   unsigned conditions = 0;
-  const Answer answer = odd_operand(a) || odd_operand(b)
-                            ? propagate(f, a, b)
-                            : remainder(a, b, f.control, kNearest, conditions);
+  const bool odd = odd_operand(a) || odd_operand(b);
+  const Answer answer =
+      odd ? propagate(f, a, b) : remainder(a, b, f.control, kNearest, conditions);
   if (!accept(f, op, answer)) return true;
-  set_conditions(f, conditions);
+  if (!odd && (answer.flags & kIe) == 0) set_conditions(f, conditions);
   set_st(f, 0, answer.value);
   return true;
 }
