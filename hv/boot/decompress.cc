@@ -31,6 +31,7 @@ class Output {
   uint8_t* next() { return bytes_.data() + used_; }
   size_t room() const { return bytes_.size() - used_; }
   void filled(size_t n) { used_ += n; }
+  uint64_t limit() const { return limit_; }
   // False: the limit is reached.
   bool grow() {
     if (bytes_.size() >= limit_) return false;
@@ -54,13 +55,19 @@ UserError broken(const std::string& name, const char* format, std::string seen) 
                     "copy or download the kernel again");
 }
 
+UserError too_large(const std::string& name, uint64_t limit) {
+  return boot_error("BOOT-009", fmt::format("{} does not fit into the machine's memory", name),
+                    fmt::format("it unpacks to more than {} MiB", limit >> 20),
+                    "memory for the whole unpacked kernel",
+                    "give the machine more memory (--memory), or copy the kernel again");
+}
+
 // Drives `step` (which decodes into the output) to the end of the stream.
 template <class StepFunction>
 Result<Bytes> run_decoder(Output& out, const std::string& name, const char* format,
                           StepFunction step) {
   for (;;) {
-    if (out.room() == 0 && !out.grow())
-      return broken(name, format, "it unpacks to more than the machine's memory");
+    if (out.room() == 0 && !out.grow()) return too_large(name, out.limit());
     const size_t before = out.room();
     switch (step(out)) {
       case Step::kEnd: return out.take();
