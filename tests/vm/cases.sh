@@ -1,0 +1,316 @@
+# shellcheck shell=bash disable=SC2154,SC2034
+# The cases; run_case.sh has the words they use.
+
+# --- guests that run
+
+case_power_off() {
+  need_images
+  guest run 'echo hello from the guest' --stats stats.json
+  expect_status 0
+  expect_line 'init: ready, Linux .*'
+  expect_line 'hello from the guest'
+  expect_line 'init: exit status 0'
+  expect_talk '^understudy: guest powered off; at branch [0-9]+ \(instruction [0-9]+\)'
+  expect_json stats.json exit 0
+  expect_json stats.json instructions '[1-9][0-9]{7,}'
+  expect_json stats.json branches '[1-9][0-9]{6,}'
+  expect_json stats.json wall_seconds '[0-9.]+'
+  expect_json stats.json guest_seconds '[0-9.]+'
+}
+
+case_disk() {
+  need_images
+  need_program mke2fs e2fsprogs
+  new_disk disk.img
+  guest run /us/demo.sh --disk disk.img
+  expect_status 0
+  expect_line 'disk: 8 MiB and 8 files written, .*: same'
+  e2fsck -f -n disk.img >e2fsck.txt 2>&1 || { cat e2fsck.txt; fail "e2fsck finds errors"; }
+}
+
+case_dhcp() {
+  need_images
+  guest run 'ip -4 -o address show dev eth0; ping -c 2 10.0.2.2' --net slirp
+  expect_status 0
+  expect_line '.*inet 10\.0\.2\.15/24.*'
+  expect_line '2 packets transmitted, 2 packets received, 0% packet loss'
+}
+
+case_typed() {
+  need_images
+  # The shell's answer cannot be mistaken for the echo of what is typed.
+  mkfifo keys
+  (
+    exec 9>keys
+    for _ in $(seq 600); do
+      if grep -q 'init: ready' out 2>/dev/null; then break; fi
+      sleep 0.5
+    done
+    sleep 2
+    # shellcheck disable=SC2016
+    printf 'echo typed-$((6 * 7))\npoweroff -f\n' >&9
+    exec sleep 300
+  ) &
+  input=keys us run --memory 256M --kernel "$US_IMAGES/vmlinuz" --initrd "$US_IMAGES/initrd.img" \
+    --cmdline 'console=ttyS0 quiet'
+  expect_status 0
+  tr -d '\r' <out | grep -q '^typed-42$' || fail "the shell did not answer"
+  expect_talk 'guest powered off'
+}
+
+case_reset() {
+  need_images
+  extra='us.end=reboot' guest run true
+  expect_status 0
+  expect_talk 'guest asked for a reset'
+}
+
+case_time_limit() {
+  need_images
+  guest run 'while :; do :; done' --time-limit 2
+  expect_status 7
+  expect_talk '^understudy: .*at branch [0-9]+'
+}
+
+case_triple_fault() {
+  need_program gcc gcc
+  multiboot triple_fault
+  us run --kernel triple_fault.elf --memory 32M
+  expect_status 10
+  expect_talk '^understudy: guest failed: '
+  grep -qi '1234abcd' err || fail "the dump does not show the registers"
+}
+
+# --- recordings
+
+case_record_replay() {
+  need_images
+  need_program mke2fs e2fsprogs
+  mkdir web
+  head -c 1048576 /dev/urandom >web/file
+  serve_web
+  new_disk disk.img
+  extra="us.url=http://10.0.2.2:$port/file us.sum=$(sha256sum <web/file | cut -c 1-64)" \
+    guest record /us/demo.sh -o recording --disk disk.img --net slirp --stats record.json
+  expect_status 0
+  expect_line 'demo: done'
+  expect_json record.json log_bytes '[1-9][0-9]*'
+  expect_json record.json records '[1-9][0-9]*'
+  expect_json record.json epochs '[1-9][0-9]*'
+  mv out recorded.txt
+  rm disk.img
+
+  us log verify recording
+  expect_status 0
+  us log info --json recording
+  expect_status 0
+  mv out info.json
+  expect_json info.json complete true
+  local round
+  for round in 1 2; do
+    us replay recording --stats "replay$round.json"
+    expect_status 0
+    cmp out recorded.txt || fail "the console differs in replay $round"
+    expect_json "replay$round.json" divergences 0
+    expect_json "replay$round.json" landing_overshoots 0
+    expect_json "replay$round.json" verified_epochs '[1-9][0-9]*'
+    expect_json "replay$round.json" final_digest "$(json info.json final_digest)"
+  done
+}
+
+case_cut_recording() {
+  need_images
+  guest record 'echo hello from the guest' -o recording
+  expect_status 0
+  mv out recorded.txt
+  local segment size
+  segment=$(find recording -name '*.uslog' | sort | tail -n 1)
+  size=$(stat -c %s "$segment")
+  truncate -s $((size * 3 / 4)) "$segment"
+  us log info --json recording
+  expect_status 0
+  grep -q '"complete": false' out || fail "a cut recording passes as complete"
+  us replay recording --stats replay.json
+  expect_status 7
+  expect_json replay.json divergences 0
+  expect_talk '^understudy: .*log'
+  cmp -n "$(stat -c %s out)" out recorded.txt || fail "the console is not a beginning of the recorded one"
+}
+
+case_changed_kernel() {
+  need_images
+  guest record 'echo unreached' -o recording --time-limit 1
+  expect_status 7
+  printf 'x' | dd of=recording/files/kernel bs=1 seek=1000000 conv=notrunc status=none
+  us replay recording
+  expect_error REC-002 5
+}
+
+case_interrupted() {
+  need_images
+  "$UNDERSTUDY" record -o recording --memory 256M --kernel "$US_IMAGES/vmlinuz" \
+    --initrd "$US_IMAGES/initrd.img" --cmdline 'console=ttyS0 quiet' >out 2>err </dev/null &
+  local pid=$! try
+  for ((try = 0; try < 600; ++try)); do
+    if grep -q 'init: ready' out; then break; fi
+    sleep 0.5
+  done
+  kill -INT "$pid"
+  status=0
+  wait "$pid" || status=$?
+  expect_status 0
+  mv out recorded.txt
+  us replay recording --stats replay.json
+  expect_status 0
+  expect_json replay.json divergences 0
+  cmp out recorded.txt || fail "the console differs"
+}
+
+case_no_recording() {
+  mkdir empty
+  local verb
+  for verb in replay 'log info' 'log verify' 'log dump'; do
+    # shellcheck disable=SC2086
+    us $verb empty
+    expect_error LOG-001 4
+  done
+}
+
+case_occupied_folder() {
+  need_images
+  mkdir recording
+  echo old >recording/manifest
+  guest record true -o recording
+  expect_error LOG-014 2
+  [[ $(cat recording/manifest) == old ]] || fail "the older recording was touched"
+}
+
+# --- bad input
+
+case_missing_kernel() {
+  us run --kernel nowhere/vmlinuz
+  expect_error VM-005 2
+  expect_talk 'nowhere/vmlinuz'
+}
+
+case_no_kernel() {
+  us run
+  expect_error VM-006 2
+}
+
+case_truncated_kernel() {
+  need_images
+  head -c 3000000 "$US_IMAGES/vmlinuz" >cut.img
+  us run --kernel cut.img
+  expect_error BOOT-004 2
+}
+
+case_foreign_kernel() {
+  head -c 100000 /etc/services >text 2>/dev/null || seq 10000 >text
+  us run --kernel text
+  expect_error BOOT-003 2
+}
+
+case_little_memory() {
+  need_images
+  us run --kernel "$US_IMAGES/vmlinuz" --initrd "$US_IMAGES/initrd.img" --memory 24M
+  expect_status 2
+  expect_talk '^error\[BOOT-0(09|11|16)\]: '
+  expect_talk '^  needed: '
+}
+
+case_tiny_memory() {
+  need_images
+  us run --kernel "$US_IMAGES/vmlinuz" --memory 1M
+  expect_error VM-004 2
+}
+
+case_empty_disk() {
+  need_images
+  : >disk.img
+  us run --kernel "$US_IMAGES/vmlinuz" --disk disk.img
+  expect_error DISK-002 2
+}
+
+case_disk_in_use() {
+  need_program gcc gcc
+  multiboot endless
+  truncate -s 1M disk.img
+  "$UNDERSTUDY" run --kernel endless.elf --memory 32M --disk disk.img >first 2>&1 </dev/null &
+  local try
+  for ((try = 0; try < 600; ++try)); do
+    if grep -q '^up' first; then break; fi
+    sleep 0.1
+  done
+  us run --kernel endless.elf --memory 32M --disk disk.img
+  expect_error DISK-003 3
+}
+
+case_unknown_net() {
+  need_images
+  us run --kernel "$US_IMAGES/vmlinuz" --net carrier-pigeon
+  expect_error NET-001 2
+}
+
+case_missing_description() {
+  us vm check nowhere.toml
+  expect_error VM-001 2
+}
+
+case_broken_description() {
+  printf 'name = "x"\nmemory = \n' >vm.toml
+  us vm check vm.toml
+  expect_error VM-002 2
+  expect_talk 'line 2'
+}
+
+case_misspelt_key() {
+  printf 'name = "x"\nmemry = "64M"\n' >vm.toml
+  us vm check vm.toml
+  expect_error VM-003 2
+  expect_talk 'line 2'
+  expect_talk 'memry'
+}
+
+case_wrong_value() {
+  printf '[[disk]]\npath = "d"\nread_only = "perhaps"\n' >vm.toml
+  us vm check vm.toml
+  expect_error VM-004 2
+  expect_talk 'line 3'
+  expect_talk 'read_only'
+}
+
+case_good_description() {
+  mkdir deep
+  : >deep/kernel
+  truncate -s 1M deep/disk.img
+  cat >deep/vm.toml <<'END'
+name = "web1"
+memory = "64M"
+[boot]
+kernel = "kernel"
+[[disk]]
+path = "disk.img"
+[[net]]
+mac = "52:54:00:12:34:56"
+backend = "slirp:hostfwd=tcp:127.0.0.1:8080-:80"
+END
+  us vm check deep/vm.toml
+  expect_status 0
+  grep -q '^web1: good' out || fail "it does not say so"
+  us vm check deep/vm.toml --json
+  expect_status 0
+  grep -q '"good": true' out || fail "the JSON does not say so"
+}
+
+case_version() {
+  us version --json
+  expect_status 0
+  grep -q '"schema": "understudy.version.v1"' out || fail "no schema"
+  grep -q '"log": [0-9]' out || fail "no log format"
+}
+
+case_unknown_option() {
+  us run --no-such-option
+  expect_status 2
+}
