@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "hv/devices/device.h"
 #include "hv/devices/local_apic.h"
@@ -27,6 +28,7 @@ class IoApic final : public Device, public MmioDevice, public EoiListener {
 
   void save(ByteWriter& out) const override;
   void load(ByteReader& in) override;
+  std::string dump() const;  // one line a pin in use
 
  private:
   static constexpr uint64_t kRemoteIrr = 1u << 14;

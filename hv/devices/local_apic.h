@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "hv/devices/device.h"
 
@@ -81,6 +82,7 @@ class LocalApic final : public Device, public MmioDevice, public TimerDevice {
 
   void save(ByteWriter& out) const override;
   void load(ByteReader& in) override;
+  std::string dump() const;
 
  private:
   using Bitmap = std::array<uint32_t, 8>;

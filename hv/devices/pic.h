@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "hv/devices/device.h"
 
@@ -23,6 +24,7 @@ class Pic final : public PioDevice {
 
   void save(ByteWriter& out) const override;
   void load(ByteReader& in) override;
+  std::string dump() const;
 
  private:
   struct Chip {

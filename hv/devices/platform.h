@@ -37,7 +37,9 @@ struct PlatformConfig {
   std::array<uint8_t, 32> rng_seed = {};
   bool virtio_rng = true;
   bool virtio_console = true;
-  bool debug_exit = false;                   // port 0xf4 ends the run, as QEMU's isa-debug-exit
+  // For test kernels: port 0xf4 ends the run as QEMU's isa-debug-exit does, and QEMU's pc-testdev
+  // answers at its ports (hv/devices/test_device.h).
+  bool debug_exit = false;
   int64_t wall_clock_start = 1'700'000'000;  // seconds since 1970 (UTC) when the clock reads 0
   uint64_t apic_hz = kTscHz;                 // local APIC timer before its divider
 

@@ -30,6 +30,7 @@ Platform::Parts::Parts(const PlatformConfig& c, GuestMemory& guest_memory, TimeS
       timers{&apic, &pit, &rtc, &acpi_pm} {
   apic.set_eoi_listener(&io_apic);
   init_pics();
+  if (config.debug_exit) test_device = std::make_unique<TestDevice>(*this);
   plug_virtio();
   map_ports();
   map_memory();
@@ -98,12 +99,20 @@ void Platform::Parts::map_ports() {
     ports.add({port, port, 1, &board});
   ports.add({0xcf8, 0xcf8, 4, &pci});  // 0xcf9 is the reset register
   ports.add({0xcfa, 0xcff, 4, &pci});
-  if (config.debug_exit) ports.add({kPortDebugExit, kPortDebugExit + 3, 4, &board});
+  if (!config.debug_exit) return;
+  ports.add({kPortDebugExit, kPortDebugExit + 3, 4, &board});
+  ports.add({TestDevice::kPortData, TestDevice::kPortFlush + 3, 4, test_device.get()});
+  ports.add({TestDevice::kPortByte, TestDevice::kPortByte, 1, test_device.get()});
+  ports.add({TestDevice::kPortLines, TestDevice::kPortLines + TestDevice::kLines - 1, 4,
+             test_device.get()});
 }
 
 void Platform::Parts::map_memory() {
   addresses.clear();
   addresses.add({kIoApicBase, kIoApicBase + IoApic::kMmioSize - 1, &io_apic});
+  if (test_device != nullptr)
+    addresses.add({TestDevice::kMemoryBase, TestDevice::kMemoryBase + TestDevice::kMemorySize - 1,
+                   test_device.get()});
   for (const PciFunction::BarRange& range : pci.ranges())
     addresses.add({range.base, range.base + range.size - 1, range.device});
 }
@@ -171,6 +180,7 @@ std::vector<Platform::Parts::Named> Platform::Parts::named_devices() {
   std::vector<Named> named = {{"local-apic", &apic}, {"io-apic", &io_apic}, {"pic", &pic},
                               {"pit", &pit},         {"serial", &serial},   {"rtc", &rtc},
                               {"acpi-pm", &acpi_pm}, {"board", &board},     {"pci", &pci}};
+  if (test_device != nullptr) named.push_back({"test-device", test_device.get()});
   for (const auto& [name, device] : virtio) named.push_back({name, device});
   return named;
 }

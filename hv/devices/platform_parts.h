@@ -17,6 +17,7 @@
 #include "hv/devices/platform.h"
 #include "hv/devices/rtc.h"
 #include "hv/devices/serial.h"
+#include "hv/devices/test_device.h"
 #include "hv/devices/virtio_block.h"
 #include "hv/devices/virtio_console.h"
 #include "hv/devices/virtio_net.h"
@@ -68,6 +69,7 @@ struct Platform::Parts final : InterruptSink, MsiSink {
   Rtc rtc;
   AcpiPm acpi_pm;
   BoardPorts board;
+  std::unique_ptr<TestDevice> test_device;  // with the debug-exit port only
   PciHost pci;
   std::vector<std::unique_ptr<VirtioBlock>> disks;
   std::vector<std::unique_ptr<VirtioNet>> nets;

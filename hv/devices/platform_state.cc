@@ -99,16 +99,4 @@ Status Platform::load(ByteReader& in) {
   return Done{};
 }
 
-std::string Platform::dump() const {
-  std::string text;
-  for (const Parts::Named& named : parts_->named_devices()) {
-    ByteWriter section;
-    named.device->save(section);
-    text += fmt::format("{}:", named.name);
-    for (uint8_t byte : section.bytes()) text += fmt::format(" {:02x}", byte);
-    text += "\n";
-  }
-  return text;
-}
-
 }  // namespace us::hv

@@ -42,6 +42,7 @@ class VirtioPci : public PciFunction, public MmioDevice {
   bool failed() const { return (status_ & kNeedsReset) != 0; }
   // Why the device gave up, until the driver resets it; nullptr while it works.
   const char* failure() const { return failure_; }
+  std::string dump() const;
 
   void save(ByteWriter& out) const override;
   void load(ByteReader& in) override;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "hv/core/memory.h"
@@ -65,6 +66,7 @@ class Virtqueue final : public Device {
   // Asks the driver to notify when it adds the next buffer.
   void want_notification();
   const char* fault() const { return fault_; }
+  std::string dump() const;
 
   void save(ByteWriter& out) const override;
   void load(ByteReader& in) override;

@@ -133,3 +133,27 @@ TEST_CASE("ACPI tables: every checksum is right and the root pointer leads to al
   }
   CHECK(names == "FACP APIC ");
 }
+
+TEST_CASE("the test device moves interrupt lines, keeps data, and is absent without debug exit") {
+  Rig rig;
+  rig.set_redirection(14, 0x3e);
+  rig.out8(0x200e, 1);
+  CHECK(rig.platform.acknowledge_interrupt() == 0x3e);
+  rig.platform.pio_write(0xe0, 4, 0x12345678);
+  CHECK(rig.platform.pio_read(0xe1, 2) == 0x3456);
+  rig.platform.mmio_write(GuestPhys(0xff00fff8), 8, 0x1122334455667788);
+  CHECK(rig.platform.mmio_read(GuestPhys(0xff00fffc), 4) == 0x11223344);
+  Rig plain{PlatformConfig{}};
+  CHECK(plain.platform.pio_read(0xe0, 1) == 0xff);
+  CHECK(plain.platform.mmio_read(GuestPhys(0xff000000), 1) == 0xff);
+}
+
+TEST_CASE("a dump names pending vectors, pins in use and why a device failed") {
+  Rig rig;
+  rig.set_apic(0x300, 0x40055);
+  rig.set_redirection(4, 0x34);
+  const std::string dump = rig.platform.dump();
+  CHECK(dump.find("irr 0x55") != std::string::npos);
+  CHECK(dump.find("pin 4: 0x0000000000000034") != std::string::npos);
+  CHECK(dump.find("power: running") != std::string::npos);
+}

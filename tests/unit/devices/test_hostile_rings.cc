@@ -111,6 +111,7 @@ TEST_CASE("a failing device tells the driver by the configuration interrupt") {
   device.publish(0, 99);
   device.notify(0);
   CHECK(rig.platform.acknowledge_interrupt() == 0x60);
+  CHECK(rig.platform.dump().find("failed: available ring names") != std::string::npos);
 }
 
 TEST_CASE("indirect descriptors without the feature fail the device") {
