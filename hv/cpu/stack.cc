@@ -1,6 +1,7 @@
 // PUSH POP PUSHA POPA PUSHF POPF ENTER LEAVE. SDM 2, each instruction's page.
 #include "hv/cpu/stack.h"
 
+#include "hv/cpu/debug.h"
 #include "hv/cpu/integer.h"
 
 namespace us::hv {
@@ -22,11 +23,22 @@ Address stack_address(Cpu& c, uint64_t sp, unsigned size, Access access) {
 
 namespace {
 
+// memcpy of 2, 4 or 8 bytes without a call.
+inline void copy_slot(void* to, const void* from, unsigned size) {
+  if (size == 8) {
+    std::memcpy(to, from, 8);
+  } else if (size == 4) {
+    std::memcpy(to, from, 4);
+  } else {
+    std::memcpy(to, from, 2);
+  }
+}
+
 bool store_at(Cpu& c, uint64_t sp, uint64_t value, unsigned size) {
   const Address a = stack_address(c, sp & stack_mask(c), size, Access::kWrite);
   if (!a.ok) return false;
   if (uint8_t* at = direct_write(c, a.linear, size); US_LIKELY(at != nullptr)) {
-    std::memcpy(at, &value, size);
+    copy_slot(at, &value, size);
     return true;
   }
   return store_slow(c, a.linear, &value, size);
@@ -36,7 +48,7 @@ bool load_at(Cpu& c, uint64_t sp, uint64_t& value, unsigned size) {
   if (!a.ok) return false;
   value = 0;
   if (const uint8_t* at = direct_read(c, a.linear, size); US_LIKELY(at != nullptr)) {
-    std::memcpy(&value, at, size);
+    copy_slot(&value, at, size);
     return true;
   }
   return load_slow(c, a.linear, &value, size);
@@ -123,11 +135,23 @@ bool push_mem(Cpu& c, const Op& op) {
   if (!a.ok) return false;
   uint64_t value = 0;
   if (const uint8_t* at = direct_read(c, a.linear, op.extra); at != nullptr) {
-    std::memcpy(&value, at, op.extra);
+    copy_slot(&value, at, op.extra);
   } else if (!load_slow(c, a.linear, &value, op.extra)) {
     return false;
   }
   return push_value(c, value, op.extra);
+}
+
+const Op* push_mem64(Cpu& c, const Op* op) {
+  const uint64_t sp = c.regs[kRsp] - 8;
+  const uint8_t* from = direct_read(c, flat_address(c, op), 8);
+  uint8_t* to = direct_write(c, sp, 8);
+  if (US_LIKELY(from != nullptr && to != nullptr)) {
+    write_host<uint64_t>(to, read_host<uint64_t>(from));
+    c.regs[kRsp] = sp;
+    US_NEXT(c, op);
+  }
+  US_TAIL return call_op<push_mem>(c, op);
 }
 
 // A destination addressed through RSP sees the pointer already moved. SDM 2B "POP".
@@ -157,7 +181,7 @@ bool pop_segment(Cpu& c, const Op& op) {
   if (!load_segment(c, static_cast<Seg>(op.dst), static_cast<uint16_t>(value))) return false;
   const uint64_t kept = mask == 0xffff ? c.regs[kRsp] & ~mask : 0;
   c.regs[kRsp] = kept | ((sp + op.extra) & mask);
-  if (op.dst == kSs) c.interrupt_shadow = true;  // SDM 3A 6.8.3
+  if (op.dst == kSs) hold_events(c);
   return true;
 }
 
@@ -299,7 +323,7 @@ Selection select_push(const Insn& in, Op& op) {
   }
   if (in.is_mem(0)) {
     set_memory(op, in, 0);
-    return {.fn = &call_op<push_mem>};
+    return {.fn = fast && in.flat() ? &push_mem64 : &call_op<push_mem>};
   }
   if (in.is_imm(0)) {
     op.imm = in.imm(0);
