@@ -31,6 +31,13 @@ EpochPosition decode_position(ByteReader& in) {
   return position;
 }
 
+// A varint that has to fit 32 bits: cut off, a count of losses could turn into none.
+uint32_t get_u32(ByteReader& in) {
+  const uint64_t value = in.get_varint();
+  if (value > UINT32_MAX) in.fail();
+  return static_cast<uint32_t>(value);
+}
+
 void encode_stream(ByteWriter& out, const StreamDigest& stream) {
   out.put_varint(stream.items);
   out.put_varint(stream.items_per_leaf);
@@ -144,13 +151,13 @@ Result<EpochDigest, DigestDecodeError> decode_epoch_digest(ByteReader& in) {
   out.setup.linear_addresses = (flags & kLinear) != 0;
   out.loss.cut_packet = (flags & kCutPacket) != 0;
   out.setup.config = in.get_varint();
-  out.setup.errata = static_cast<uint32_t>(in.get_varint());
+  out.setup.errata = get_u32(in);
   out.bounds.epoch = in.get_varint();
   out.bounds.start = decode_position(in);
   out.bounds.end = decode_position(in);
-  out.loss.overflows = static_cast<uint32_t>(in.get_varint());
-  out.loss.errors = static_cast<uint32_t>(in.get_varint());
-  out.loss.aux_flags = static_cast<uint32_t>(in.get_varint());
+  out.loss.overflows = get_u32(in);
+  out.loss.errors = get_u32(in);
+  out.loss.aux_flags = get_u32(in);
   out.loss.skipped_bytes = in.get_varint();
   if ((flags & kHasFirstIp) != 0) out.first_ip = in.get<uint64_t>();
   if ((flags & kHasLastIp) != 0) out.last_ip = in.get<uint64_t>();
