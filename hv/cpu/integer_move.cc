@@ -2,6 +2,7 @@
 // BSWAP, XLAT.
 #include <algorithm>
 
+#include "hv/cpu/debug.h"
 #include "hv/cpu/integer.h"
 
 namespace us::hv {
@@ -119,7 +120,7 @@ struct StoreSelector {
 };
 bool load_segment_value(Cpu& c, const Op& op, uint16_t selector) {
   if (!load_segment(c, static_cast<Seg>(op.dst), selector)) return false;
-  if (op.dst == kSs) c.interrupt_shadow = true;  // SDM 3A 6.8.3
+  if (op.dst == kSs) hold_events(c);
   return true;
 }
 bool load_segment_from_reg(Cpu& c, const Op& op) {

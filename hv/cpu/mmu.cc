@@ -6,6 +6,7 @@
 
 #include "hv/cpu/access.h"
 #include "hv/cpu/code_cache.h"
+#include "hv/cpu/debug.h"
 
 namespace us::hv {
 namespace {
@@ -21,10 +22,12 @@ bool resolve_span(Cpu& c, TlbBank bank, uint64_t va, unsigned size, bool write, 
   const auto left = static_cast<unsigned>(kPageSize - (va & kPageMask));
   out.first = size < left ? size : left;
   out.rest = size - out.first;
-  if (!resolve(c, bank, va, write, may_step, out.a)) return false;
-  if (out.rest == 0) return true;
   uint64_t next = va + out.first;
   if (!long_mode(c)) next = static_cast<uint32_t>(next);
+  // An address that runs out of the canonical range comes before any page fault.
+  if (out.rest != 0 && long_mode(c) && !canonical(next)) return raise(c, kGeneralProtection, 0);
+  if (!resolve(c, bank, va, write, may_step, out.a)) return false;
+  if (out.rest == 0) return true;
   return resolve(c, bank, next, write, may_step, out.b);
 }
 
@@ -109,6 +112,7 @@ bool load_slow(Cpu& c, uint64_t va, void* out, unsigned size) {
   Span s;
   if (!resolve_span(c, current_bank(c), va, size, false, true, s)) return false;
   if (is_device(s) && !c.stepping) return needs_step(c);
+  if ((c.dr7 & 0xff) != 0) watch_data(c, va, size, false);
   auto* bytes = static_cast<uint8_t*>(out);
   read_place(c, s.a, bytes, s.first);
   if (s.rest != 0) read_place(c, s.b, bytes + s.first, s.rest);
@@ -118,6 +122,7 @@ bool load_slow(Cpu& c, uint64_t va, void* out, unsigned size) {
 bool store_slow(Cpu& c, uint64_t va, const void* in, unsigned size) {
   Span s;
   if (!store_span(c, va, size, s)) return false;
+  if ((c.dr7 & 0xff) != 0) watch_data(c, va, size, true);
   const auto* bytes = static_cast<const uint8_t*>(in);
   write_place(c, s.a, bytes, s.first);
   if (s.rest != 0) write_place(c, s.b, bytes + s.first, s.rest);

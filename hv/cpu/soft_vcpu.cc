@@ -1,5 +1,6 @@
 #include "hv/cpu/soft_vcpu.h"
 
+#include "hv/cpu/address_fault.h"
 #include "hv/cpu/code_cache.h"
 #include "hv/cpu/debug.h"
 #include "hv/cpu/handler.h"
@@ -12,7 +13,7 @@ namespace {
 // Restores the limit that stepping overrides, whatever way the step ends.
 class SteppingScope {
  public:
-  explicit SteppingScope(Cpu& c) : c_(c), mode_(c.mode) {
+  explicit SteppingScope(Cpu& c) : c_(c) {
     c_.stepping = true;
     c_.mode.bits |= Mode::kSingle;
     c_.branch_limit.store(0, std::memory_order_relaxed);
@@ -26,7 +27,6 @@ class SteppingScope {
 
  private:
   Cpu& c_;
-  Mode mode_;
 };
 
 }  // namespace
@@ -46,14 +46,11 @@ VcpuCaps SoftVcpu::caps() const {
 }
 
 StopReason SoftVcpu::run(const RunRequest& request) {
-  const uint64_t alarm = request.alarm.value;
-  const uint64_t limit = alarm + request.alarm_skid < alarm ? ~uint64_t{0} : alarm + request.alarm_skid;
-  RunRequest effective = request;
-  effective.alarm = Branches(limit);
+  const uint64_t limit = request.alarm.value;
   StopReason reason{};
   for (bool first = true;; first = false) {
-    if (stop_before_running(effective, reason, first)) return reason;
-    if (needs_stepping(effective)) {
+    if (stop_before_running(request, reason, first)) return reason;
+    if (needs_stepping(request)) {
       if (step_instruction()) return StopReason::kAttention;
       continue;
     }
@@ -115,16 +112,17 @@ void SoftVcpu::handle_exit() {
   Cpu& c = *cpu_;
   if (c.exit != Exit::kFault) return;
   c.link_slot = nullptr;
+  refine_address_fault(c);
   const Fault fault = c.fault;
   deliver(c, fault, c.rip);
 }
 
 bool SoftVcpu::step_instruction() {
   Cpu& c = *cpu_;
-  const bool shadow = c.interrupt_shadow;
   if (debug_armed(c) && check_instruction_breakpoint(c)) return false;
   const bool trap_after = (c.rflags_other & flag::kTf) != 0;
   c.interrupt_shadow = false;
+  c.trap_hold = TrapHold::kNone;
   {
     const SteppingScope scope(c);
     c.link_slot = nullptr;
@@ -133,10 +131,10 @@ bool SoftVcpu::step_instruction() {
   c.link_slot = nullptr;
   US_CHECK(c.exit != Exit::kNeedsStep, "an instruction at {:#x} cannot be stepped", c.rip);
   if (c.exit == Exit::kFault) {
-    c.interrupt_shadow = shadow && false;
+    c.debug_hits = 0;
     handle_exit();
-  } else if (trap_after) {
-    deliver_single_step(c);
+  } else {
+    deliver_debug_traps(c, trap_after);
   }
   return c.bus.take_attention();
 }

@@ -66,7 +66,7 @@ void visit(Io& io, State& s) {
   for (auto& v : s.pdpte) io(v);
   visit_msrs(io, s.msr);
   io(s.cpl), io(s.halted), io(s.shutdown), io(s.interrupt_shadow), io(s.nmi_blocked);
-  io(s.nmi_pending);
+  io(s.nmi_pending), io(s.trap_hold), io(s.debug_hits);
 }
 
 std::string segment_line(const char* name, const Segment& s) {
@@ -106,11 +106,11 @@ Status SoftVcpu::load(ByteReader& in) {
   Reader reader{in};
   visit(reader, static_cast<CpuState&>(*cpu_));
   const uint64_t flags = in.get<uint64_t>();
-  if (in.failed() || cpu_->cpl > 3) {
+  if (in.failed() || cpu_->cpl > 3 || cpu_->trap_hold > TrapHold::kAll) {
     return UserError{.id = "SNAP-010",
                      .exit_code = ExitCode::kLogUnreadable,
                      .what = "processor state is damaged",
-                     .seen = in.failed() ? "it ends early" : "a privilege level above 3",
+                     .seen = in.failed() ? "it ends early" : "values that no processor has",
                      .needed = "the state as it was saved",
                      .mend = "take the snapshot again"};
   }

@@ -153,6 +153,13 @@ struct MsrState {
   uint64_t reserved[8] = {};
 };
 
+// What the instruction just executed keeps from happening at the boundary behind it.
+enum class TrapHold : uint8_t {
+  kNone,
+  kSingleStep,  // INT n, INT1, INT3, INTO: no single-step trap
+  kAll,         // MOV SS, POP SS, LSS: no debug exception at all. SDM 3A 6.8.3
+};
+
 struct CpuState {
   uint64_t regs[kGprCount] = {};
   // Lazily held arithmetic flags, see flags.h.
@@ -183,6 +190,8 @@ struct CpuState {
   bool interrupt_shadow = false;  // STI or MOV SS just executed
   bool nmi_blocked = false;       // an NMI is in service, until IRET
   bool nmi_pending = false;
+  TrapHold trap_hold = TrapHold::kNone;
+  uint8_t debug_hits = 0;  // data and I/O breakpoints met and not yet reported, as in DR6
 };
 
 }  // namespace us::hv

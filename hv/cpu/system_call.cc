@@ -1,6 +1,7 @@
 // Fast system calls, FS and GS bases, software interrupts. SDM 2B, SDM 3A 5.8.7, 5.8.8.
 #include <utility>
 
+#include "hv/cpu/debug.h"
 #include "hv/cpu/system_instructions.h"
 #include "hv/cpu/trace.h"
 
@@ -35,6 +36,7 @@ bool write_base(Cpu& c, const Op& op, Seg which) {
 // Delivered here and not by the run loop, so that the instruction counts as done.
 bool enter_gate(Cpu& c, const Event& event) {
   if (!deliver_once(c, event, c.rip)) return false;
+  if (c.stepping) c.trap_hold = TrapHold::kSingleStep;
   if (c.mode.bits & Mode::kTrace) trace_far(c, c.rip);
   return true;
 }
@@ -119,6 +121,7 @@ bool overflow_interrupt(Cpu& c, const Op&) {
 }
 
 bool debug_interrupt(Cpu& c, const Op&) {
+  report_debug_hits(c);
   return enter_gate(c, {.vector = kDebug, .kind = EventKind::kTrap});
 }
 

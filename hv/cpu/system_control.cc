@@ -1,4 +1,5 @@
 // Control and debug registers. SDM 3A 2.5, SDM 2B "MOV-Move to/from Control Registers".
+#include "hv/cpu/debug.h"
 #include "hv/cpu/system_instructions.h"
 
 namespace us::hv {
@@ -143,6 +144,7 @@ bool write_debug(Cpu& c, const Op& op) {
     c.dr6 = (value & 0xe00f) | 0xffff'0ff0;
   } else {
     c.dr7 = (value & 0xffff'23ff) | 0x400;
+    if (data_watched(c)) flush_tlb_all(c);
   }
   return true;
 }

@@ -1,4 +1,5 @@
 // Port I/O. SDM 1 chapter 19. Only the stepper runs these, so the bus may be called at once.
+#include "hv/cpu/debug.h"
 #include "hv/cpu/system_instructions.h"
 
 namespace us::hv {
@@ -38,6 +39,7 @@ uint16_t port_of(const Cpu& c, const Op& op) {
 }  // namespace
 
 bool io_permitted(Cpu& c, uint16_t port, unsigned size) {
+  if ((c.dr7 & 0xff) != 0) watch_port(c, port, size);
   if (!protected_mode(c) || c.cpl <= iopl(c)) return true;
   // SDM 1 19.5.2, SDM 3A figure 8-2: the bitmap's offset is at byte 102 of a 32- or 64-bit TSS.
   constexpr unsigned kMapBase = 102;

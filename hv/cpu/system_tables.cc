@@ -1,5 +1,6 @@
 // Descriptor table registers, segment registers by MOV, and the instructions that look at
 // descriptors. SDM 2A-2B under each name.
+#include "hv/cpu/debug.h"
 #include "hv/cpu/system_instructions.h"
 
 namespace us::hv {
@@ -165,7 +166,7 @@ bool write_segment(Cpu& c, const Op& op) {
 
 bool write_stack_segment(Cpu& c, const Op& op) {
   if (!write_segment(c, op)) return false;
-  c.interrupt_shadow = true;  // SDM 3A 6.8.3
+  hold_events(c);
   return true;
 }
 

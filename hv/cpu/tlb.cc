@@ -5,6 +5,7 @@
 
 #include "hv/cpu/access.h"
 #include "hv/cpu/code_cache.h"
+#include "hv/cpu/debug.h"
 #include "hv/cpu/mmu.h"
 
 namespace us::hv {
@@ -77,6 +78,7 @@ bool fill(Cpu& c, TlbBank bank, uint64_t va, bool write, bool may_step, Place& o
   if (index == GuestMemory::kNoPage) return true;  // a device: never cached
   uint8_t* host_page = c.memory.page_host(index);
   out.host = host_page + (va & kPageMask);
+  if (data_watched(c)) return true;  // every access comes by mmu.cc, which looks
   const unsigned slot = slot_of(va, kTlbEntries);
   TlbEntry& e = c.tlb[bank][slot];
   const bool writable = w.dirty() && store_allowed(c, w, user);

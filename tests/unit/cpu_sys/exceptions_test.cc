@@ -232,5 +232,39 @@ TEST_CASE("an instruction breakpoint faults before its instruction, RF in the fr
   CHECK((c.rflags_other & flag::kRf) == 0);
 }
 
+// Breakpoint 0 on four bytes at `at`: `on` is DR7.RW.
+void watch(Cpu& c, uint64_t at, uint64_t on) {
+  c.dr[0] = at;
+  c.dr7 = 0x400 | 1 | (on | 0b1100) << 16;
+}
+
+TEST_CASE("a data breakpoint traps after the store it names, not after a load or a neighbour") {
+  Guest g;
+  g.enter_long_mode();
+  Cpu& c = g.cpu();
+  watch(c, 0x70004, 1);
+  // mov rbx, 0x70000; mov eax, [rbx+4]; mov [rbx], eax; mov [rbx+7], al; nop
+  g.put(kCodeAt, {0x48, 0xc7, 0xc3, 0, 0, 7, 0, 0x8b, 0x43, 4, 0x89, 3, 0x88, 0x43, 7, 0x90});
+  CHECK(g.run() == StopReason::kHalted);
+  CHECK(c.rip == handler_of(kDebug) + 1);
+  CHECK(g.peek64(c.regs[kRsp]) == kCodeAt + 15);
+  CHECK(c.dr6 == 0xffff'0ff1);
+}
+
+TEST_CASE("MOV SS from a watched place with TF holds both traps back; an INT n runs first") {
+  Guest g;
+  g.enter_long_mode();
+  Cpu& c = g.cpu();
+  g.poke32(0x70004, kData);
+  watch(c, 0x70004, 3);
+  // mov ss, [0x70004]; int 0x40
+  g.put(kCodeAt, {0x8e, 0x14, 0x25, 4, 0, 7, 0, 0xcd, 0x40});
+  c.rflags_other |= flag::kTf;
+  CHECK(g.run() == StopReason::kHalted);
+  CHECK(c.rip == handler_of(kDebug) + 1);
+  CHECK(g.peek64(c.regs[kRsp]) == handler_of(0x40));
+  CHECK(c.dr6 == 0xffff'0ff1);  // the data breakpoint alone: INT n leaves no single step
+}
+
 }  // namespace
 }  // namespace us::hv::test
