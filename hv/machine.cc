@@ -25,8 +25,8 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, Ou
 Machine::Machine(const MachineConfig& config, std::unique_ptr<GuestMemory> memory,
                  OutputSink& output)
     : config_(config), memory_(std::move(memory)), digest_(*memory_) {
-  platform_ = std::make_unique<Platform>(config_.platform, *memory_, static_cast<TimeSource&>(*this),
-                                         output);
+  platform_ = std::make_unique<Platform>(config_.platform, *memory_,
+                                         static_cast<TimeSource&>(*this), output);
   vcpu_ = std::make_unique<SoftVcpu>(*memory_, static_cast<Bus&>(*this));
   dump_token_ = add_state_dump([this] { return dump(); });
 }
@@ -131,8 +131,12 @@ uint64_t Machine::mmio_read(GuestPhys address, unsigned size) {
 void Machine::mmio_write(GuestPhys address, unsigned size, uint64_t value) {
   platform_->mmio_write(address, size, value);
 }
-bool Machine::msr_read(uint32_t index, uint64_t& value) { return platform_->msr_read(index, value); }
-bool Machine::msr_write(uint32_t index, uint64_t value) { return platform_->msr_write(index, value); }
+bool Machine::msr_read(uint32_t index, uint64_t& value) {
+  return platform_->msr_read(index, value);
+}
+bool Machine::msr_write(uint32_t index, uint64_t value) {
+  return platform_->msr_write(index, value);
+}
 uint8_t Machine::task_priority() { return platform_->task_priority(); }
 void Machine::set_task_priority(uint8_t priority) { platform_->set_task_priority(priority); }
 

@@ -1,8 +1,7 @@
 #include "hv/memory_digest.h"
 
-#include <xxhash.h>
-
 #include <cstring>
+#include <xxhash.h>
 
 namespace us::hv {
 namespace {

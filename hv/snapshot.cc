@@ -1,11 +1,10 @@
 #include "hv/snapshot.h"
 
-#include <zstd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <zstd.h>
 
 #include "base/crc32c.h"
 #include "hv/machine_config.h"
@@ -19,7 +18,8 @@ constexpr size_t kPagesPerChunk = 256;
 
 enum class Part : uint32_t { kConfig = 1, kState = 2, kPages = 3, kEnd = 4 };
 
-// Bounds on what a part may claim: page chunks hold at most kPagesPerChunk raw pages and their numbers.
+// Bounds on what a part may claim: page chunks hold at most kPagesPerChunk raw pages and their
+// numbers.
 constexpr size_t kConfigMax = 64 << 10;
 constexpr size_t kStateMax = 64 << 20;
 constexpr size_t kChunkRaw = kPagesPerChunk * (kPageSize + 8);
@@ -58,8 +58,8 @@ Status put_pages(const SnapshotSink& sink, const GuestMemory& memory) {
   Bytes packed(ZSTD_compressBound(kChunkRaw));
   ByteWriter chunk;
   const auto put_chunk = [&]() -> Status {
-    const size_t size = ZSTD_compress(packed.data(), packed.size(), chunk.bytes().data(),
-                                      chunk.size(), kZstdLevel);
+    const size_t size =
+        ZSTD_compress(packed.data(), packed.size(), chunk.bytes().data(), chunk.size(), kZstdLevel);
     US_CHECK(!ZSTD_isError(size), "zstd: {}", ZSTD_getErrorName(size));
     chunk = {};
     return put_part(sink, Part::kPages, {packed.data(), size});

@@ -59,9 +59,10 @@ LiveSource::Clock::time_point LiveSource::when(GuestTsc tsc) const {
 Next LiveSource::next(hv::Machine& machine) {
   if (check_due_) {
     check_due_ = false;
-    const bool memory = options_.epochs_per_memory_check != 0 &&
-                        epoch_ % options_.epochs_per_memory_check == 0;
-    return EpochCheck{.point = machine.point(), .epoch = epoch_, .with_memory = memory, .expected = {}};
+    const bool memory =
+        options_.epochs_per_memory_check != 0 && epoch_ % options_.epochs_per_memory_check == 0;
+    return EpochCheck{
+        .point = machine.point(), .epoch = epoch_, .with_memory = memory, .expected = {}};
   }
   if (pending_) {
     StampedInput next{machine.point(), std::move(*pending_)};
@@ -103,8 +104,8 @@ StampedInput LiveSource::make_anchor(hv::Machine& machine) {
   const uint64_t passed = now.value - std::min(now.value, last_anchor_tsc_);
   // A stretch mostly spent idle says nothing of the guest's speed.
   if (anchored_ && ran > 10'000 && passed > 0 && passed < 10 * kTicksPerMs)
-    branches_per_tick_ += (static_cast<double>(ran) / static_cast<double>(passed) -
-                           branches_per_tick_) / 4;
+    branches_per_tick_ +=
+        (static_cast<double>(ran) / static_cast<double>(passed) - branches_per_tick_) / 4;
   branches_per_tick_ = std::clamp(branches_per_tick_, 0.0005, 4.0);
   last_anchor_tsc_ = now.value;
   last_anchor_branches_ = branches.value;
@@ -114,11 +115,10 @@ StampedInput LiveSource::make_anchor(hv::Machine& machine) {
   const auto rate = static_cast<uint64_t>(0.97 * 4294967296.0 / branches_per_tick_);
   // Few significant bits: anchors in the log then say "same rate" most of the time.
   const uint64_t coarse = rate & (~uint64_t{0} << std::max(0, 64 - __builtin_clzll(rate | 1) - 4));
-  return {machine.point(),
-          hv::AnchorInput{{.branches = branches,
-                           .tsc = now,
-                           .ticks_per_branch_q32 = coarse,
-                           .tsc_ceiling = now + ticks(options_.clock_lead_max)}}};
+  return {machine.point(), hv::AnchorInput{{.branches = branches,
+                                            .tsc = now,
+                                            .ticks_per_branch_q32 = coarse,
+                                            .tsc_ceiling = now + ticks(options_.clock_lead_max)}}};
 }
 
 // An epoch ends with the first anchor past its length; a long sleep is one epoch.
@@ -150,8 +150,7 @@ void LiveSource::wait_for_something(hv::Machine& machine) {
 }
 
 std::optional<EndOfInputs> LiveSource::ended(hv::Machine& machine, hv::MachineStop stop) const {
-  if (stop == hv::MachineStop::kShutdown)
-    return EndOfInputs{EndKind::kGuestFailed, "triple fault"};
+  if (stop == hv::MachineStop::kShutdown) return EndOfInputs{EndKind::kGuestFailed, "triple fault"};
   if (stop == hv::MachineStop::kIdle && machine.halted_for_good())
     return EndOfInputs{EndKind::kGuestFailed, "halted with interrupts off"};
   if (stop != hv::MachineStop::kPower) return std::nullopt;

@@ -81,8 +81,8 @@ Next LogSource::next(hv::Machine&) {
   }
 }
 
-// The end record has a point too: the machine runs there first, then the log is over. An epoch check
-// without expectations is a place to go to and nothing more.
+// The end record has a point too: the machine runs there first, then the log is over. An epoch
+// check without expectations is a place to go to and nothing more.
 Next LogSource::end_of_log(log::Record record) {
   const auto& end = std::get<log::End>(record.body);
   EndKind kind = EndKind::kLogEnded;

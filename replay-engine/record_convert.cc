@@ -26,31 +26,33 @@ hv::ExecutionPoint point_of(const log::Position& at) {
 }
 
 log::Body body_of(const hv::Input& input) {
-  return std::visit(
-      Overloaded{
-          [](const hv::AnchorInput& in) -> log::Body {
-            return log::Anchor{in.anchor.branches.value, in.anchor.tsc.value,
-                               in.anchor.ticks_per_branch_q32, in.anchor.tsc_ceiling.value};
-          },
-          [](const hv::FrameInput& in) -> log::Body { return log::NetFrame{in.device, in.frame}; },
-          [](const hv::DiskDoneInput& in) -> log::Body {
-            log::DiskDone done{.device = in.device, .request = in.request};
-            if (!in.ok) {
-              done.outcome = log::DiskOutcome::kFailed;
-            } else if (!in.data.empty()) {
-              done.outcome = log::DiskOutcome::kData;
-              done.data = in.data;
-            }
-            return done;
-          },
-          [](const hv::ConsoleInput& in) -> log::Body {
-            return log::Console{in.device, in.bytes};
-          },
-          [](const hv::CommandInput& in) -> log::Body {
-            return log::Command{static_cast<uint8_t>(in.command), 0};
-          },
-      },
-      input);
+  return std::visit(Overloaded{
+                        [](const hv::AnchorInput& in) -> log::Body {
+                          return log::Anchor{in.anchor.branches.value, in.anchor.tsc.value,
+                                             in.anchor.ticks_per_branch_q32,
+                                             in.anchor.tsc_ceiling.value};
+                        },
+                        [](const hv::FrameInput& in) -> log::Body {
+                          return log::NetFrame{in.device, in.frame};
+                        },
+                        [](const hv::DiskDoneInput& in) -> log::Body {
+                          log::DiskDone done{.device = in.device, .request = in.request};
+                          if (!in.ok) {
+                            done.outcome = log::DiskOutcome::kFailed;
+                          } else if (!in.data.empty()) {
+                            done.outcome = log::DiskOutcome::kData;
+                            done.data = in.data;
+                          }
+                          return done;
+                        },
+                        [](const hv::ConsoleInput& in) -> log::Body {
+                          return log::Console{in.device, in.bytes};
+                        },
+                        [](const hv::CommandInput& in) -> log::Body {
+                          return log::Command{static_cast<uint8_t>(in.command), 0};
+                        },
+                    },
+                    input);
 }
 
 std::optional<hv::Input> input_of(log::Body& body, bool& ok) {
@@ -91,11 +93,11 @@ log::Record to_record(const EpochCheck& check, const EpochDigests& seen) {
 FromRecord from_record(log::Record record) {
   const hv::ExecutionPoint point = point_of(record.at);
   if (const auto* digest = std::get_if<log::StateDigest>(&record.body)) {
-    return {.next = EpochCheck{.point = point,
-                               .epoch = digest->epoch,
-                               .with_memory = digest->memory.has_value(),
-                               .expected = EpochDigests{digest->registers, digest->devices,
-                                                        digest->memory}}};
+    return {.next = EpochCheck{
+                .point = point,
+                .epoch = digest->epoch,
+                .with_memory = digest->memory.has_value(),
+                .expected = EpochDigests{digest->registers, digest->devices, digest->memory}}};
   }
   FromRecord result;
   if (auto input = input_of(record.body, result.ok))

@@ -5,8 +5,9 @@
 
 int main(int argc, char** argv) {
   using namespace us::tools;
-  CLI::App app{"understudy: keeps a virtual machine alive when its host dies; records and replays "
-               "VMs to the instruction"};
+  CLI::App app{
+      "understudy: keeps a virtual machine alive when its host dies; records and replays "
+      "VMs to the instruction"};
   app.require_subcommand(1);
   app.fallthrough();
   Globals globals;

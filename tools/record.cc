@@ -57,8 +57,7 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
   }
   auto live = LiveWorld::open(*config);
   if (!live.ok()) return live.error();
-  const hv::MachineConfig machine_wanted =
-      machine_config(*config, (*live)->world().disk_sizes());
+  const hv::MachineConfig machine_wanted = machine_config(*config, (*live)->world().disk_sizes());
   LateSink sink;
   sink.set(&(*live)->world());
   auto made = hv::Machine::create(machine_wanted, sink);

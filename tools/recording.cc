@@ -1,11 +1,10 @@
 #include "tools/recording.h"
 
-#include <sys/utsname.h>
-
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sys/utsname.h>
 
 #include "base/digest.h"
 #include "hv/machine_config.h"

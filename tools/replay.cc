@@ -1,8 +1,8 @@
-// `understudy replay`: the recorded machine again, its inputs from the log, its outputs compared and
-// dropped, except for the console's, which is shown.
+// `understudy replay`: the recorded machine again, its inputs from the log, its outputs compared
+// and dropped, except for the console's, which is shown.
 #include <chrono>
-
 #include <cstdio>
+
 #include "logchannel/log_reader.h"
 #include "tools/recording.h"
 #include "tools/session.h"
@@ -72,15 +72,15 @@ void compare_final(Replayed& r) {
   const bool at_end = r.recorded_digest && r.end.kind != replay::EndKind::kDiverged &&
                       r.end.kind != replay::EndKind::kOvershoot;
   if (!at_end || *r.recorded_digest == r.final_digest) return;
-  r.end = {replay::EndKind::kDiverged,
-           fmt::format("the final digest is {}, recorded was {}", r.final_digest.hex(),
-                       r.recorded_digest->hex())};
+  r.end = {replay::EndKind::kDiverged, fmt::format("the final digest is {}, recorded was {}",
+                                                   r.final_digest.hex(), r.recorded_digest->hex())};
 }
 
 // A recording that ended at a limit or by Ctrl-C was replayed whole: that is success here.
 Outcome replay_outcome(const Replayed& r) {
   Outcome outcome = outcome_of(r.end);
-  if (r.recorded_digest && outcome.code == ExitCode::kStoppedAtLimit) outcome.code = ExitCode::kDone;
+  if (r.recorded_digest && outcome.code == ExitCode::kStoppedAtLimit)
+    outcome.code = ExitCode::kDone;
   if (r.recorded_digest && outcome.code == ExitCode::kDone)
     outcome.text = fmt::format("replayed to its end ({}), {} epochs verified, final digest {}",
                                outcome.text, r.verified_epochs, r.final_digest.hex());

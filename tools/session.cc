@@ -1,12 +1,11 @@
 #include "tools/session.h"
 
+#include <ctime>
 #include <poll.h>
 #include <signal.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
-
-#include <ctime>
 
 namespace us::tools {
 

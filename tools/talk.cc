@@ -23,7 +23,8 @@ int finish(const Globals& globals, const Outcome& outcome, const hv::ExecutionPo
 }
 
 int finish_output() {
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return static_cast<int>(ExitCode::kDone);
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0)
+    return static_cast<int>(ExitCode::kDone);
   return report({.id = "OUT-002",
                  .exit_code = ExitCode::kHostCannot,
                  .what = "cannot write the output",

@@ -30,7 +30,8 @@ void add_trace(CLI::App& app, const Globals&, int& exit_code) {
   auto options = std::make_shared<Options>();
   CLI::App* group = app.add_subcommand("trace", "raw Intel PT streams");
   group->require_subcommand(1);
-  CLI::App* verb = group->add_subcommand("stat", "count a stream's packets and digest what it says");
+  CLI::App* verb =
+      group->add_subcommand("stat", "count a stream's packets and digest what it says");
   verb->add_option("file", options->file, "file of raw PT bytes")->required();
   verb->add_flag("--json", options->json, "one JSON document");
   verb->callback([options, &exit_code] { exit_code = stat(options->file, options->json); });

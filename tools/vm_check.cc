@@ -23,8 +23,8 @@ std::vector<UserError> findings(const Result<VmConfig>& config) {
 void print_json(const std::vector<UserError>& found) {
   auto errors = nlohmann::ordered_json::array();
   for (const UserError& e : found)
-    errors.push_back({{"id", e.id}, {"what", e.what}, {"seen", e.seen}, {"needed", e.needed},
-                      {"mend", e.mend}});
+    errors.push_back(
+        {{"id", e.id}, {"what", e.what}, {"seen", e.seen}, {"needed", e.needed}, {"mend", e.mend}});
   const nlohmann::ordered_json out{
       {"schema", "understudy.vm.check.v1"}, {"good", found.empty()}, {"errors", errors}};
   fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
@@ -56,9 +56,8 @@ void add_vm(CLI::App& app, const Globals& globals, int& exit_code) {
   CLI::App* verb = group->add_subcommand("check", "check a VM description and what it names");
   options->vm.add_to(*verb);
   verb->add_flag("--json", options->json, "one JSON document");
-  verb->callback([options, &globals, &exit_code] {
-    exit_code = check(options->vm, options->json, globals);
-  });
+  verb->callback(
+      [options, &globals, &exit_code] { exit_code = check(options->vm, options->json, globals); });
 }
 
 }  // namespace us::tools

@@ -1,15 +1,14 @@
 #include "tools/vm_config.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <sys/stat.h>
 #include <toml++/toml.h>
+#include <unistd.h>
 
 #include "base/digest.h"
 
@@ -73,9 +72,8 @@ class TableReader {
     const toml::array* found = nullptr;
     read_node(key, [&](const toml::node& node) {
       found = node.as_array();
-      const bool all = found != nullptr && std::all_of(found->begin(), found->end(), [](auto& n) {
-                         return n.is_table();
-                       });
+      const bool all = found != nullptr && std::all_of(found->begin(), found->end(),
+                                                       [](auto& n) { return n.is_table(); });
       if (!all) fail(key, "something else", "tables [[" + std::string(key) + "]]"), found = nullptr;
     });
     return found;
@@ -203,12 +201,12 @@ void make_absolute(std::string& path, const std::filesystem::path& folder) {
 void check_readable(std::vector<UserError>& found, const std::string& what, const std::string& path,
                     bool for_writing) {
   if (access(path.c_str(), R_OK | (for_writing ? W_OK : 0)) == 0) return;
-  found.push_back({.id = "VM-005",
-                   .what = fmt::format("cannot use {} {}", what, path),
-                   .seen = std::strerror(errno),
-                   .needed = for_writing ? "a file that can be read and written"
-                                         : "a file that can be read",
-                   .mend = "correct the path or its permissions"});
+  found.push_back(
+      {.id = "VM-005",
+       .what = fmt::format("cannot use {} {}", what, path),
+       .seen = std::strerror(errno),
+       .needed = for_writing ? "a file that can be read and written" : "a file that can be read",
+       .mend = "correct the path or its permissions"});
 }
 
 }  // namespace
@@ -227,9 +225,12 @@ Result<uint64_t> parse_size(const std::string& text, const std::string& where) {
   unsigned shift = 0;
   if (good && used + 1 == text.size()) {
     switch (text[used]) {
-      case 'K': case 'k': shift = 10; break;
-      case 'M': case 'm': shift = 20; break;
-      case 'G': case 'g': shift = 30; break;
+      case 'K':
+      case 'k': shift = 10; break;
+      case 'M':
+      case 'm': shift = 20; break;
+      case 'G':
+      case 'g': shift = 30; break;
       default: good = false;
     }
   } else if (good && used != text.size()) {
@@ -243,8 +244,9 @@ Result<uint64_t> parse_size(const std::string& text, const std::string& where) {
 std::optional<std::array<uint8_t, 6>> parse_mac(const std::string& text) {
   std::array<unsigned, 6> part{};
   char rest = 0;
-  if (text.size() != 17 || std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x%c", &part[0], &part[1],
-                                       &part[2], &part[3], &part[4], &part[5], &rest) != 6)
+  if (text.size() != 17 ||
+      std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x%c", &part[0], &part[1], &part[2], &part[3],
+                  &part[4], &part[5], &rest) != 6)
     return std::nullopt;
   std::array<uint8_t, 6> mac{};
   std::copy(part.begin(), part.end(), mac.begin());
@@ -255,8 +257,12 @@ std::optional<std::array<uint8_t, 6>> parse_mac(const std::string& text) {
 std::array<uint8_t, 6> default_mac(const std::string& vm_name, unsigned index) {
   const std::string text = fmt::format("{}#{}", vm_name, index);
   const Digest d = digest_of({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
-  return {0x52, 0x54, static_cast<uint8_t>(d.low), static_cast<uint8_t>(d.low >> 8),
-          static_cast<uint8_t>(d.low >> 16), static_cast<uint8_t>(d.low >> 24)};
+  return {0x52,
+          0x54,
+          static_cast<uint8_t>(d.low),
+          static_cast<uint8_t>(d.low >> 8),
+          static_cast<uint8_t>(d.low >> 16),
+          static_cast<uint8_t>(d.low >> 24)};
 }
 
 Result<VmConfig> parse_vm_config(const std::string& text, const std::string& name) {
@@ -299,20 +305,22 @@ Result<VmConfig> read_vm_config(const std::string& path) {
 }
 
 std::string to_toml(const VmConfig& c) {
-  toml::table root{{"name", c.name},
-                   {"backend", c.backend},
-                   {"memory", fmt::format("{}K", c.memory_bytes >> 10)},
-                   {"boot", toml::table{{"kernel", c.kernel}, {"initrd", c.initrd},
-                                        {"cmdline", c.cmdline}}},
-                   {"ipt", toml::table{{"check", c.ipt_check}}},
-                   {"pmu", toml::table{{"profile", c.pmu_profile}}},
-                   {"debug", toml::table{{"exit_port", c.debug_exit}}},
-                   {"ft", toml::table{{"secondary", c.ft.secondary}, {"arbiter", c.ft.arbiter},
-                                      {"credentials", c.ft.credentials},
-                                      {"lag_target_ms", static_cast<int64_t>(c.ft.lag_target_ms)}}}};
+  toml::table root{
+      {"name", c.name},
+      {"backend", c.backend},
+      {"memory", fmt::format("{}K", c.memory_bytes >> 10)},
+      {"boot", toml::table{{"kernel", c.kernel}, {"initrd", c.initrd}, {"cmdline", c.cmdline}}},
+      {"ipt", toml::table{{"check", c.ipt_check}}},
+      {"pmu", toml::table{{"profile", c.pmu_profile}}},
+      {"debug", toml::table{{"exit_port", c.debug_exit}}},
+      {"ft", toml::table{{"secondary", c.ft.secondary},
+                         {"arbiter", c.ft.arbiter},
+                         {"credentials", c.ft.credentials},
+                         {"lag_target_ms", static_cast<int64_t>(c.ft.lag_target_ms)}}}};
   toml::array disks, nets;
   for (const VmDisk& d : c.disks)
-    disks.push_back(toml::table{{"path", d.path}, {"read_only", d.read_only},
+    disks.push_back(toml::table{{"path", d.path},
+                                {"read_only", d.read_only},
                                 {"secondary_reads", d.secondary_reads_disk ? "disk" : "log"}});
   for (const VmNet& n : c.nets) nets.push_back(toml::table{{"mac", n.mac}, {"backend", n.backend}});
   if (!disks.empty()) root.insert("disk", disks);
@@ -339,8 +347,8 @@ std::vector<UserError> check_vm_config(const VmConfig& c) {
     found.push_back(bad_value("memory", fmt::format("{} bytes", c.memory_bytes),
                               "at least 16M, in whole 4 KiB pages"));
   if (c.disks.size() > 8 || c.nets.size() > 8)
-    found.push_back(bad_value("disk and net", fmt::format("{} disks, {} nets", c.disks.size(),
-                                                          c.nets.size()),
+    found.push_back(bad_value("disk and net",
+                              fmt::format("{} disks, {} nets", c.disks.size(), c.nets.size()),
                               "at most 8 of each"));
   return found;
 }

@@ -10,7 +10,8 @@ Result<VmDisk> parse_disk(const std::string& text) {
   disk.path = text.substr(0, at);
   while (at != std::string::npos) {
     const size_t next = text.find(',', at + 1);
-    const std::string option = text.substr(at + 1, next == std::string::npos ? next : next - at - 1);
+    const std::string option =
+        text.substr(at + 1, next == std::string::npos ? next : next - at - 1);
     if (option == "ro") {
       disk.read_only = true;
     } else if (option == "reads=disk") {
@@ -52,8 +53,7 @@ void VmOptions::add_to(CLI::App& app) {
   app.add_option("--kernel", kernel_, "bzImage, ELF with PVH note, or Multiboot image");
   app.add_option("--initrd", initrd_, "initial RAM disk");
   app.add_option("--cmdline", cmdline_, "kernel command line");
-  app.add_option("--disk", disks_, "raw image: PATH[,ro][,reads=log|disk]; repeatable")
-      ->take_all();
+  app.add_option("--disk", disks_, "raw image: PATH[,ro][,reads=log|disk]; repeatable")->take_all();
   app.add_option("--net", nets_,
                  "none, slirp[:hostfwd=tcp:ADDR:PORT-:PORT], vde:PATH or tap:IFNAME, each "
                  "[,mac=MAC]; repeatable")

@@ -1,10 +1,9 @@
 #include "hv/cpu/code_cache.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <sys/mman.h>
 
 #include "base/check.h"
 
@@ -24,8 +23,7 @@ bool touches(const Block& b, uint64_t begin, uint64_t end) {
   if (b.crosses_page) {
     const uint64_t first_end = (b.phys | kPageMask) + 1;
     const uint64_t second_size = b.phys + b.size - first_end;
-    return (begin < first_end && end > b.phys) ||
-           (begin < b.phys2 + second_size && end > b.phys2);
+    return (begin < first_end && end > b.phys) || (begin < b.phys2 + second_size && end > b.phys2);
   }
   return begin < b.phys + b.size && end > b.phys;
 }

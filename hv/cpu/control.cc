@@ -30,7 +30,8 @@ const Op* follow_slowly(Cpu& c, const Op* op) {
 
 namespace {
 
-// --- Direct -----------------------------------------------------------------------------------------
+// --- Direct
+// -----------------------------------------------------------------------------------------
 
 template <bool k64>
 const Op* fall_through(Cpu& c, const Op* op) {
@@ -52,8 +53,8 @@ const Op* conditional_jump(Cpu& c, const Op* op) {
   US_BRANCH(c, op, taken, k64, op->imm, op->offset + op->length);
 }
 
-// LOOP, LOOPE, LOOPNE (extra 0-2) and JCXZ/JECXZ/JRCXZ (extra 3); the count register has the address
-// size. They retire as conditional branches too.
+// LOOP, LOOPE, LOOPNE (extra 0-2) and JCXZ/JECXZ/JRCXZ (extra 3); the count register has the
+// address size. They retire as conditional branches too.
 bool loop_taken(Cpu& c, const Op* op) {
   const uint64_t mask = (op->flags & Op::kAddress32)   ? 0xffff'ffff
                         : (op->flags & Op::kAddress16) ? 0xffff
@@ -79,13 +80,13 @@ const Op* loop(Cpu& c, const Op* op) {
   count_branch(c, op, 1);
   const bool taken = loop_taken(c, op);
   if constexpr (kTrace) trace_conditional(c, taken);
-  if (taken)
-    US_FOLLOW(c, op, wrap_loop(c.regs[kRipBase] + op->imm, op, k64), links_of(op).taken);
+  if (taken) US_FOLLOW(c, op, wrap_loop(c.regs[kRipBase] + op->imm, op, k64), links_of(op).taken);
   US_FOLLOW(c, op, wrap_loop(c.regs[kRipBase] + op->offset + op->length, op, k64),
             links_of(op).fall_through);
 }
 
-// --- Calls and returns ------------------------------------------------------------------------------
+// --- Calls and returns
+// ------------------------------------------------------------------------------
 
 // A near target must be canonical (64-bit) or inside CS (else). SDM 2A "CALL", 64-bit exceptions.
 bool target_allowed(Cpu& c, uint64_t target) {
@@ -155,14 +156,16 @@ const Op* return64(Cpu& c, const Op* op) {
   if (US_UNLIKELY(at == nullptr)) US_TAIL return end_op<return_slow<false>>(c, op);
   const uint64_t target = read_host<uint64_t>(at);
   Block* next = quick_find(c, target);
-  if (US_UNLIKELY(next == nullptr || must_stop(c))) US_TAIL return end_op<return_slow<false>>(c, op);
+  if (US_UNLIKELY(next == nullptr || must_stop(c)))
+    US_TAIL return end_op<return_slow<false>>(c, op);
   c.regs[kRsp] += 8 + op->imm;
   c.instructions += op->ordinal + 1;
   c.regs[kRipBase] = target;
   US_GOTO(c, next->ops);
 }
 
-// --- Indirect ---------------------------------------------------------------------------------------
+// --- Indirect
+// ---------------------------------------------------------------------------------------
 
 bool indirect_target(Cpu& c, const Op& op, bool memory, uint64_t& target) {
   if (!memory) {
@@ -211,7 +214,8 @@ template <bool kMemory>
 const Op* jump_indirect64(Cpu& c, const Op* op) {
   uint64_t target = 0;
   Block* next = quick_target<kMemory>(c, op, target);
-  if (US_UNLIKELY(next == nullptr)) US_TAIL return end_op<jump_indirect_slow<kMemory, false>>(c, op);
+  if (US_UNLIKELY(next == nullptr))
+    US_TAIL return end_op<jump_indirect_slow<kMemory, false>>(c, op);
   c.instructions += op->ordinal + 1;
   c.regs[kRipBase] = target;
   US_GOTO(c, next->ops);
@@ -232,7 +236,8 @@ const Op* call_indirect64(Cpu& c, const Op* op) {
   US_GOTO(c, next->ops);
 }
 
-// --- Selection --------------------------------------------------------------------------------------
+// --- Selection
+// --------------------------------------------------------------------------------------
 
 template <bool k64, bool kTrace, size_t... kCodes>
 constexpr auto jump_table(std::index_sequence<kCodes...>) {
@@ -309,7 +314,7 @@ Selection select_conditional(const Insn& in, Op& op) {
     return {.fn = kConditional[in.mode.is64()][trace][in.raw.opcode & 0xf], .ends_block = true};
   op.extra = static_cast<uint8_t>(kind);
   op.seg = op.flags & Op::kAddress16 ? 1 : 0;
-  op.flags = in.raw.address_width == 16 ? Op::kAddress16
+  op.flags = in.raw.address_width == 16   ? Op::kAddress16
              : in.raw.address_width == 32 ? Op::kAddress32
                                           : 0;
   static constexpr Handler kLoops[2][2] = {{&loop<false, false>, &loop<false, true>},
@@ -343,7 +348,8 @@ Selection select_control(const Insn& in, Op& op) {
       break;
     default: break;
   }
-  if (selection.fn == nullptr) op = Op{.offset = op.offset, .length = op.length, .ordinal = op.ordinal};
+  if (selection.fn == nullptr)
+    op = Op{.offset = op.offset, .length = op.length, .ordinal = op.ordinal};
   return selection;
 }
 

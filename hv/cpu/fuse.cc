@@ -1,6 +1,6 @@
-// Compare-and-jump pairs as one op: the jump decides on the operands themselves, and the flags are still
-// left as the compare sets them. In a fused op imm holds the compare's immediate in its low half and the
-// jump's target offset in its high half.
+// Compare-and-jump pairs as one op: the jump decides on the operands themselves, and the flags are
+// still left as the compare sets them. In a fused op imm holds the compare's immediate in its low
+// half and the jump's target offset in its high half.
 #include <array>
 #include <utility>
 
@@ -155,8 +155,8 @@ bool fuse_compare_and_jump(Op& first, const Insn& in, const Insn& jump, Selectio
   if (in.is_gpr(1)) op.src = in.number(1);
   if (memory) set_memory(op, in, in.is_mem(0) ? 0 : 1);
   const uint64_t immediate = in.is_imm(1) ? in.imm(1) : 0;
-  op.imm = (static_cast<uint64_t>(direct_target_offset(jump)) << 32) |
-           static_cast<uint32_t>(immediate);
+  op.imm =
+      (static_cast<uint64_t>(direct_target_offset(jump)) << 32) | static_cast<uint32_t>(immediate);
   first = op;
   const auto& table = compare ? kCompareHandlers : kTestHandlers;
   out = {.fn = table[static_cast<size_t>(form)][static_cast<size_t>(size)][opcode & 0xf],

@@ -90,8 +90,8 @@ bool SoftVcpu::needs_stepping(const RunRequest& request) const {
   return cpu_->interrupt_shadow || request.has_breakpoint || debug_armed(*cpu_);
 }
 
-// Runs from c.rip until a handler leaves. Fills in the link that led here, so that next time the way is
-// direct.
+// Runs from c.rip until a handler leaves. Fills in the link that led here, so that next time the
+// way is direct.
 void SoftVcpu::run_blocks() {
   Cpu& c = *cpu_;
   Block* block = c.code->find();

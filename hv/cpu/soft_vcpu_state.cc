@@ -125,8 +125,8 @@ std::string SoftVcpu::dump() const {
   const Cpu& c = *cpu_;
   static constexpr const char* kNames[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                            "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-  std::string out = fmt::format("vcpu at instruction {}, conditional branch {}\n", c.instructions,
-                                c.branches);
+  std::string out =
+      fmt::format("vcpu at instruction {}, conditional branch {}\n", c.instructions, c.branches);
   for (unsigned i = 0; i < 16; ++i)
     out += fmt::format("{:<3} {:016x}{}", kNames[i], c.regs[i], i % 4 == 3 ? "\n" : "  ");
   out += fmt::format("rip {:016x}  rflags {:08x}  cpl {}{}{}\n", c.rip, rflags(c), c.cpl,
@@ -140,8 +140,8 @@ std::string SoftVcpu::dump() const {
                      c.gdtr.base, c.gdtr.limit, c.idtr.base, c.idtr.limit);
   out += fmt::format("last fault: vector {} error {:x}\n", c.fault.vector, c.fault.error);
   if (c.unknown_instructions != 0)
-    out += fmt::format("unknown instructions: {}, last {}\n", c.unknown_instructions,
-                       c.last_unknown);
+    out +=
+        fmt::format("unknown instructions: {}, last {}\n", c.unknown_instructions, c.last_unknown);
   return out + code_at(c);
 }
 

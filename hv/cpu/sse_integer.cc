@@ -9,8 +9,9 @@ namespace {
 #define US_XMM_ONLY_BINARY(X)                                                                   \
   X(ANDPS, "andps")                                                                             \
   X(ANDPD, "andpd")                                                                             \
-  X(ANDNPS, "andnps") X(ANDNPD, "andnpd") X(ORPS, "orps") X(ORPD, "orpd") X(XORPS, "xorps")     \
-      X(XORPD, "xorpd") X(UNPCKLPS, "unpcklps") X(UNPCKHPS, "unpckhps") X(UNPCKLPD, "unpcklpd") \
+  X(ANDNPS, "andnps")                                                                           \
+  X(ANDNPD, "andnpd") X(ORPS, "orps") X(ORPD, "orpd") X(XORPS, "xorps") X(XORPD, "xorpd")       \
+      X(UNPCKLPS, "unpcklps") X(UNPCKHPS, "unpckhps") X(UNPCKLPD, "unpcklpd")                   \
           X(UNPCKHPD, "unpckhpd") X(PUNPCKHBW, "punpckhbw") X(PUNPCKHWD, "punpckhwd")           \
               X(PUNPCKHDQ, "punpckhdq") X(PUNPCKLQDQ, "punpcklqdq") X(PUNPCKHQDQ, "punpckhqdq") \
                   X(PACKUSDW, "packusdw") X(PSHUFB, "pshufb") X(PCMPEQQ, "pcmpeqq")             \

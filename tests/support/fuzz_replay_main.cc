@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   size_t inputs = 0;
   for (int i = 1; i < argc; ++i) inputs += replay_folder(argv[i]);
   std::printf("%zu corpus inputs replayed\n", inputs);
-  if (inputs == 0) std::fprintf(stderr, "no corpus input found: a run over nothing proves nothing\n");
+  if (inputs == 0)
+    std::fprintf(stderr, "no corpus input found: a run over nothing proves nothing\n");
   return inputs == 0 ? 1 : 0;
 }

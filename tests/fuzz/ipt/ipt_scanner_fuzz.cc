@@ -37,7 +37,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   US_CHECK(digest_in_pieces(bytes, bytes.size() + 1, true, system_wide) == whole);
   us::ipt::TraceStatScanner scanner;
   for (size_t at = 0; at < bytes.size(); at += piece) {
-    scanner.feed(ByteSpan(bytes).subspan(at, piece < bytes.size() - at ? piece : bytes.size() - at));
+    scanner.feed(
+        ByteSpan(bytes).subspan(at, piece < bytes.size() - at ? piece : bytes.size() - at));
   }
   const us::ipt::TraceStat stat = scanner.finish();
   US_CHECK(stat.bytes == bytes.size());
