@@ -39,10 +39,25 @@ bool may_be_unaligned(ZydisMnemonic m) {
   }
 }
 
-bool through_stack(const Cpu& c, const ZydisDecodedInstruction& in, const ZydisDecodedOperand& o) {
+// How far BT and its like go from their operand. SDM 2 "BT".
+uint64_t bit_offset(const Cpu& c, const ZydisDecodedInstruction& in,
+                    const ZydisDecodedOperand* operands) {
+  const bool bit_string = in.meta.category == ZYDIS_CATEGORY_BITBYTE &&
+                          in.operand_count_visible == 2 &&
+                          operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
+  if (!bit_string) return 0;
+  auto bits = static_cast<int64_t>(register_value(c, operands[1].reg.value));
+  if (in.operand_width == 16) bits = static_cast<int16_t>(bits);
+  if (in.operand_width == 32) bits = static_cast<int32_t>(bits);
+  return static_cast<uint64_t>((bits >> 3) & -int64_t{in.operand_width / 8});
+}
+
+bool through_stack(const Cpu& c, const ZydisDecodedInstruction& in,
+                   const ZydisDecodedOperand* operands, const ZydisDecodedOperand& o) {
   if (o.type != ZYDIS_OPERAND_TYPE_MEMORY || o.mem.segment != ZYDIS_REGISTER_SS) return false;
-  const uint64_t at = register_value(c, o.mem.base) + register_value(c, o.mem.index) * o.mem.scale +
-                      static_cast<uint64_t>(o.mem.disp.value);
+  uint64_t at = register_value(c, o.mem.base) + register_value(c, o.mem.index) * o.mem.scale +
+                static_cast<uint64_t>(o.mem.disp.value);
+  at += bit_offset(c, in, operands);
   if (o.size == 128 && (at & 15) != 0 && !may_be_unaligned(in.mnemonic)) return false;
   return !canonical(at) || !canonical(at + (o.size < 8 ? 0 : o.size / 8 - 1));
 }
@@ -59,8 +74,10 @@ void refine_address_fault(Cpu& c) {
   ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
   if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, size, &in, operands))) return;
   if (in.address_width != 64) return;
+  const bool privileged = (in.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) != 0;
+  if (privileged && c.cpl != 0) return;  // not allowed in the first place
   for (unsigned i = 0; i < in.operand_count_visible; ++i) {
-    if (through_stack(c, in, operands[i])) c.fault.vector = kStackFault;
+    if (through_stack(c, in, operands, operands[i])) c.fault.vector = kStackFault;
   }
 }
 

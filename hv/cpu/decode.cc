@@ -309,12 +309,19 @@ bool Insn::flat() const {
 
 void set_memory(Op& op, const Insn& in, unsigned i) {
   const auto& mem = in.operands[i].mem;
+  const auto& raw = in.raw.raw;
+  // SIB base 5 without displacement bits means a 32-bit displacement and no base, REX.B or not
+  // (SDM 2 table 2-3); with 32-bit addresses the decoder takes R13 for one.
+  const bool no_base = in.raw.address_width == 32 && raw.modrm.mod == 0 && raw.modrm.rm == 4 &&
+                       raw.sib.base == 5;
   op.base = op.index = kZero;
   op.scale = 0;
   op.disp = static_cast<int32_t>(mem.disp.value);
   if (mem.base == ZYDIS_REGISTER_RIP || mem.base == ZYDIS_REGISTER_EIP) {
     op.base = kRipBase;
     op.disp += static_cast<int32_t>(in.offset) + in.raw.length;
+  } else if (no_base) {
+    op.disp = static_cast<int32_t>(raw.disp.value);
   } else if (mem.base != ZYDIS_REGISTER_NONE) {
     op.base = static_cast<uint8_t>(ZydisRegisterGetId(mem.base));
   }

@@ -21,8 +21,11 @@ Answer propagate(const X87State& f, const Reg& a, const Reg& b) {
 
 // Takes over flags and C1. False: an unmasked exception keeps the operands.
 bool accept(X87State& f, const Op& op, const Answer& answer) {
-  set_c1(f, answer.rounded_up);
-  return (signal(f, op, answer.flags) & kBefore) == 0;
+  // An unmasked exception found before computing keeps the later kinds from being looked for.
+  const bool early = (answer.flags & kBefore & ~f.control) != 0;
+  set_c1(f, answer.rounded_up && !early);
+  signal(f, op, early ? answer.flags & kBefore : answer.flags);
+  return !early;
 }
 
 template <auto kFunction>
@@ -134,8 +137,7 @@ bool partial_remainder(Cpu& c, const Op& op) {
   const Reg a = st(f, 0), b = st(f, 1);
   unsigned conditions = 0;
   const bool odd = odd_operand(a) || odd_operand(b);
-  const Answer answer =
-      odd ? propagate(f, a, b) : remainder(a, b, f.control, kNearest, conditions);
+  const Answer answer = odd ? propagate(f, a, b) : remainder(a, b, f.control, kNearest, conditions);
   if (!accept(f, op, answer)) return true;
   if (!odd && (answer.flags & kIe) == 0) set_conditions(f, conditions);
   set_st(f, 0, answer.value);
