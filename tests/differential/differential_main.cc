@@ -163,6 +163,18 @@ bool Session::memory_equal() {
          std::memcmp(native_.stack(), soft_.stack(), kStackPages * kPage) == 0;
 }
 
+// What ENTER leaves behind when it faults, and reserved fields of XSAVE's area, may lie there.
+bool stray_stores_differ(const Test& test) {
+  for (unsigned i = 0; i < test.count; ++i) {
+    const ZydisMnemonic m = test.steps[i].in.mnemonic();
+    if (m == ZYDIS_MNEMONIC_ENTER || m == ZYDIS_MNEMONIC_XSAVE || m == ZYDIS_MNEMONIC_XSAVE64 ||
+        m == ZYDIS_MNEMONIC_FXSAVE || m == ZYDIS_MNEMONIC_FXSAVE64 || m == ZYDIS_MNEMONIC_FNSTENV ||
+        m == ZYDIS_MNEMONIC_FNSAVE)
+      return true;
+  }
+  return false;
+}
+
 // Stray stores: when the regions differ, runs the batch's tests one by one to find whose they are.
 void Session::compare_memory(unsigned which) {
   if (memory_equal()) return;
@@ -175,7 +187,8 @@ void Session::compare_memory(unsigned which) {
     native_.start(which);
     run_soft(bank, i, i + 1);
     if (!native_.finish()) return;
-    if (!memory_equal()) report(tests_[i], bank, i, "  memory outside the windows\n");
+    if (!memory_equal() && !stray_stores_differ(tests_[i]))
+      report(tests_[i], bank, i, "  memory outside the windows\n");
   }
 }
 

@@ -241,6 +241,9 @@ bool aim_memory(Random& r, const Decoded& in, uint8_t* code, uint64_t address, u
     return patch(code, in, static_cast<int64_t>(target));
   }
   if (base == index) return false;
+  // XSAVE takes its mask from there.
+  const auto is_mask = [](int n) { return n == kRax || n == kRdx; };
+  if (wants_big_alignment(in) && (is_mask(base) || is_mask(index))) return false;
   if (base < 0) {
     s.gpr[index] = r.below(1 << 16);
     return patch(code, in, static_cast<int64_t>(target - s.gpr[index] * mem.scale));
@@ -248,8 +251,6 @@ bool aim_memory(Random& r, const Decoded& in, uint8_t* code, uint64_t address, u
   // The count of a 16-bit double shift must stay small.
   const bool counted = in.mnemonic() == ZYDIS_MNEMONIC_SHLD || in.mnemonic() == ZYDIS_MNEMONIC_SHRD;
   if (counted && base == kRcx) return false;
-  // XSAVE takes its mask from there.
-  if (wants_big_alignment(in) && (base == kRax || base == kRdx)) return false;
   uint64_t sum = disp;
   if (index >= 0) sum += s.gpr[index] * mem.scale;
   s.gpr[base] = target - sum;
@@ -258,11 +259,10 @@ bool aim_memory(Random& r, const Decoded& in, uint8_t* code, uint64_t address, u
 }
 
 void direct(Random& r, const Decoded& in, uint8_t* code, uint64_t slot, uint64_t address,
-            uint64_t target, Snapshot& s) {
+            uint64_t target, bool first, Snapshot& s) {
   if (target != 0) direct_memory_value(r, in, target, s);
   if (in.raw.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE) {
     direct_branch(r, in, code, slot, address, target, s);
-    if (r.percent(50)) s.gpr[kRcx] = r.below(3);  // JRCXZ, LOOP
   }
   if (in.raw.meta.category == ZYDIS_CATEGORY_STRINGOP ||
       in.raw.meta.category == ZYDIS_CATEGORY_IOSTRINGOP)
@@ -286,6 +286,13 @@ void direct(Random& r, const Decoded& in, uint8_t* code, uint64_t slot, uint64_t
       // Alignment checks stay off, traps are rare.
       poke(s, s.gpr[kRsp], r.next() & ~uint64_t{0x40000 | (r.percent(90) ? 0x100u : 0u)});
       break;
+    case ZYDIS_MNEMONIC_JRCXZ:
+    case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_LOOP:
+    case ZYDIS_MNEMONIC_LOOPE:
+    case ZYDIS_MNEMONIC_LOOPNE:
+      if (first && r.percent(50)) s.gpr[kRcx] = r.below(3);
+      break;
     case ZYDIS_MNEMONIC_XLAT:
       s.gpr[kRbx] = kDataWindowAt + r.below(kDataWindow) - (s.gpr[kRax] & 0xff);
       break;
@@ -305,8 +312,25 @@ void direct(Random& r, const Decoded& in, uint8_t* code, uint64_t slot, uint64_t
   }
 }
 
+bool is_x87_compare(ZydisMnemonic m) {
+  switch (m) {
+    case ZYDIS_MNEMONIC_FCOM:
+    case ZYDIS_MNEMONIC_FCOMP:
+    case ZYDIS_MNEMONIC_FCOMPP:
+    case ZYDIS_MNEMONIC_FUCOM:
+    case ZYDIS_MNEMONIC_FUCOMP:
+    case ZYDIS_MNEMONIC_FUCOMPP:
+    case ZYDIS_MNEMONIC_FICOM:
+    case ZYDIS_MNEMONIC_FICOMP:
+    case ZYDIS_MNEMONIC_FTST: return true;
+    default: return false;
+  }
+}
+
 bool ends_stream(ZydisMnemonic m) {
   switch (m) {
+    case ZYDIS_MNEMONIC_MASKMOVQ:
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
     case ZYDIS_MNEMONIC_F2XM1:
     case ZYDIS_MNEMONIC_FYL2X:
     case ZYDIS_MNEMONIC_FYL2XP1:

@@ -114,6 +114,9 @@ bool undefined_result(const Decoded& in) {
     // F3 makes them TZCNT and LZCNT on a host that has those.
     case ZYDIS_MNEMONIC_BSF:
     case ZYDIS_MNEMONIC_BSR: return has_prefix(in, 0xf3);
+    // On AMD these prefixes turn one into the other.
+    case ZYDIS_MNEMONIC_LOOPE:
+    case ZYDIS_MNEMONIC_LOOPNE: return has_prefix(in, 0xf3) || has_prefix(in, 0xf2);
     // With REX.B it is XCHG R8, which the decoder does not know.
     case ZYDIS_MNEMONIC_PAUSE: return in.raw.raw.rex.B != 0;
     case ZYDIS_MNEMONIC_SHLD:
@@ -167,7 +170,8 @@ unsigned Generator::write(Random& r, Test& test, Snapshot& s, int form, unsigned
     }
   }
   const bool branch = step.in.raw.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE;
-  if (test.count == 0 || branch) direct(r, step.in, at, test.slot, address, target, s);
+  if (test.count == 0 || branch)
+    direct(r, step.in, at, test.slot, address, target, test.count == 0, s);
   if (target != 0 && step.in.raw.raw.modrm.mod != 3) {
     if (!aim_memory(r, step.in, at, address, target, s)) return 0;
     test.memory_at = target;
@@ -214,7 +218,10 @@ void Generator::make(uint64_t number, Test& test, Snapshot& s) const {
     test.steps[test.count].undefined_flags = test.undefined_flags;
     offset += length;
     ++test.count;
-    if (ends_stream(in.mnemonic()) || in.raw.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE) break;
+    const bool open_codes = (s.fcw & 3) != 3 && is_x87_compare(in.mnemonic());
+    if (open_codes || ends_stream(in.mnemonic()) ||
+        in.raw.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
+      break;
     if (offset + kLongest + 4 > kSlotSize) break;
   }
   std::memset(test.code + offset, 0xcc, kSlotSize - offset);

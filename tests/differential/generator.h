@@ -55,9 +55,11 @@ bool aim_memory(Random& r, const Decoded& in, uint8_t* code, uint64_t address, u
 uint64_t choose_target(Random& r, const Decoded& in);
 // Implicit registers, branch targets, operand values.
 void direct(Random& r, const Decoded& in, uint8_t* code, uint64_t slot, uint64_t address,
-            uint64_t target, Snapshot& s);
+            uint64_t target, bool first, Snapshot& s);
 
 // Whether nothing may follow this instruction in a stream: its results are not the same everywhere.
 bool ends_stream(ZydisMnemonic m);
+// Compares whose codes the manual leaves alone under an unmasked exception.
+bool is_x87_compare(ZydisMnemonic m);
 
 }  // namespace us::differential

@@ -202,7 +202,9 @@ void Soft::run(const Snapshot& before, Snapshot& after, bool by_steps) {
   RunRequest request;
   // Far more than any test has: whoever gets there runs in circles.
   request.alarm = Branches(vcpu_->cpu().branches + 1000);
-  request.has_breakpoint = by_steps;  // at an address nobody reaches: makes it step
+  // At an address nobody can reach: makes it step.
+  request.has_breakpoint = by_steps;
+  request.breakpoint = kNonCanonical;
   const StopReason reason = vcpu_->run(request);
   store(after);
   if (reason != StopReason::kHalted) after.vector = kHung;
