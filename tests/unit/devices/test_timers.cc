@@ -71,6 +71,38 @@ TEST_CASE("APIC timer: going from periodic to one shot lets the count run out") 
   CHECK_FALSE(rig.platform.interrupt_pending());
 }
 
+TEST_CASE("APIC timer: going from one shot to periodic keeps the count and then wraps") {
+  Rig rig;
+  rig.set_apic(0x3e0, 0xb);
+  rig.set_apic(0x320, 0xec);
+  rig.set_apic(0x380, 1000);
+  rig.clock.ticks = 600;
+  rig.set_apic(0x320, 0x200ec);
+  CHECK(rig.apic(0x390) == 400);
+  CHECK(rig.apic(0x380) == 1000);
+  rig.clock.ticks = 1100;  // a read alone sees the wrap and the interrupt
+  CHECK(rig.apic(0x390) == 900);
+  CHECK(rig.platform.acknowledge_interrupt() == 0xec);
+  rig.turn_to(2500);
+  rig.set_apic(0x320, 0xec);
+  rig.clock.ticks = 3100;
+  CHECK(rig.apic(0x390) == 0);
+  rig.set_apic(0x320, 0x200ec);
+  CHECK(rig.apic(0x390) == 0);  // stopped until the next initial count
+}
+
+TEST_CASE("APIC timer: a new divider goes on from the count it finds") {
+  Rig rig;
+  rig.set_apic(0x3e0, 0xb);  // 1
+  rig.set_apic(0x320, 0xec);
+  rig.set_apic(0x380, 1000);
+  rig.clock.ticks = 500;
+  rig.set_apic(0x3e0, 0x0);  // 2
+  CHECK(rig.platform.next_deadline() == GuestTsc(1500));
+  rig.clock.ticks = 700;
+  CHECK(rig.apic(0x390) == 400);
+}
+
 TEST_CASE("TSC deadline: in guest TSC, in the past fires at once, moves with the guest's offset") {
   Rig rig;
   rig.clock.ticks = 1000;
