@@ -74,8 +74,10 @@ void refine_address_fault(Cpu& c) {
   ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
   if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, size, &in, operands))) return;
   if (in.address_width != 64) return;
-  const bool privileged = (in.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) != 0;
-  if (privileged && c.cpl != 0) return;  // not allowed in the first place
+  // Not allowed in the first place: LGDT and the like.
+  const bool privileged = (in.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) != 0 ||
+                          in.meta.category == ZYDIS_CATEGORY_SYSTEM;
+  if (privileged && c.cpl != 0) return;
   for (unsigned i = 0; i < in.operand_count_visible; ++i) {
     if (through_stack(c, in, operands, operands[i])) c.fault.vector = kStackFault;
   }

@@ -14,7 +14,7 @@
 namespace us::differential {
 namespace {
 
-constexpr uint64_t kShortForm = 1'000'000, kDefaultSeed = 20240917;
+constexpr uint64_t kShortForm = 400'000, kDefaultSeed = 20240917;
 constexpr unsigned kReportsPerForm = 2, kReportsAtMost = 60;
 
 struct Options {
