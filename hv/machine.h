@@ -1,6 +1,6 @@
-// A whole PC: one vCPU, memory, devices and the guest's clock. A machine is a deterministic function of
-// its configuration, its boot image and the inputs applied to it at their points; it does not know
-// where they come from.
+// A whole PC: one vCPU, memory, devices and the guest's clock. A machine is a deterministic
+// function of its configuration, its boot image and the inputs applied to it at their points; it
+// does not know where they come from.
 #pragma once
 
 #include <functional>
@@ -48,7 +48,8 @@ class Machine final : private Bus, private TimeSource {
   // Runs until something in the request or the guest stops it. Interrupts that devices have pending
   // are delivered on the way, as soon as the guest can take them.
   MachineStop run(const RunRequest& request);
-  // One instruction or one delivered interrupt; the same stops as run(), kLimit when nothing special.
+  // One instruction or one delivered interrupt; the same stops as run(), kLimit when nothing
+  // special.
   MachineStop step();
 
   // Applies an input at the current point.
@@ -79,8 +80,8 @@ class Machine final : private Bus, private TimeSource {
   // Digests of the vCPU's registers, of devices and clock, of all memory, and of all three.
   Digest register_digest() const;
   Digest device_digest() const;
-  // Hashes only pages written since the last call; part of both sides' runs alike, since it makes the
-  // vCPU drop its cached write permissions.
+  // Hashes only pages written since the last call; part of both sides' runs alike, since it makes
+  // the vCPU drop its cached write permissions.
   Digest memory_digest();
   Digest whole_digest();
 

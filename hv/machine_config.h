@@ -1,5 +1,5 @@
-// A machine's configuration as bytes: in snapshots, recordings and the handshake of a protected pair.
-// Equal bytes mean equal machines.
+// A machine's configuration as bytes: in snapshots, recordings and the handshake of a protected
+// pair. Equal bytes mean equal machines.
 #pragma once
 
 #include "base/bytes.h"

@@ -1,6 +1,6 @@
-// A whole machine as a versioned stream: magic, version, configuration, state, then memory by chunks of
-// non-zero pages (zstd), each part with its length and CRC-32C. Restoring and running on equals never
-// having stopped.
+// A whole machine as a versioned stream: magic, version, configuration, state, then memory by
+// chunks of non-zero pages (zstd), each part with its length and CRC-32C. Restoring and running on
+// equals never having stopped.
 #pragma once
 
 #include <functional>
@@ -24,8 +24,9 @@ using SnapshotSource = std::function<bool(std::span<uint8_t>)>;
 Status write_snapshot(Machine& machine, const SnapshotSink& sink);
 
 // A machine restored from the stream; its disk requests in flight are not submitted (see
-// Platform::disk_requests_in_flight). Every length is checked before it is believed. Errors: SNAP-001 no
-// snapshot, SNAP-002 other version, SNAP-003 damaged or cut short, and those of Machine::create.
+// Platform::disk_requests_in_flight). Every length is checked before it is believed. Errors:
+// SNAP-001 no snapshot, SNAP-002 other version, SNAP-003 damaged or cut short, and those of
+// Machine::create.
 Result<std::unique_ptr<Machine>> read_snapshot(const SnapshotSource& source, OutputSink& output);
 
 // The same to and from a file. Errors: SNAP-004 cannot open, read or write.

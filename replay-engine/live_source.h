@@ -1,5 +1,5 @@
-// The live world as a source of inputs: lets the guest run, drops clock anchors, and hands over what the
-// backends bring, stamped with the point where the guest happens to be.
+// The live world as a source of inputs: lets the guest run, drops clock anchors, and hands over
+// what the backends bring, stamped with the point where the guest happens to be.
 #pragma once
 
 #include <atomic>
@@ -19,15 +19,16 @@ struct LiveOptions {
   // How far ahead of its anchor the guest's clock may run.
   std::chrono::nanoseconds clock_lead_max = std::chrono::milliseconds(4);
   std::optional<std::chrono::nanoseconds> time_limit;  // host time
-  // Guest time between two epoch ends, and how many epochs between two that cover memory too; zero: none.
+  // Guest time between two epoch ends, and how many epochs between two that cover memory too; zero:
+  // none.
   std::chrono::nanoseconds epoch_length = std::chrono::milliseconds(10);
   uint64_t epochs_per_memory_check = 100;
 };
 
 class LiveSource final : public InputSource {
  public:
-  // `events` must kick the machine when something arrives. The clock goes on from the machine's own:
-  // a machine that just went live, or was restored, sees no jump but the time it was away.
+  // `events` must kick the machine when something arrives. The clock goes on from the machine's
+  // own: a machine that just went live, or was restored, sees no jump but the time it was away.
   LiveSource(hv::Machine& machine, hv::WorldEvents& events, const LiveOptions& options);
   ~LiveSource() override;
 
@@ -57,7 +58,7 @@ class LiveSource final : public InputSource {
   uint64_t last_anchor_tsc_ = 0;
   uint64_t last_anchor_branches_ = 0;
   bool anchored_ = false;
-  double branches_per_tick_ = 0.05;  // of the last stretch the guest ran, smoothed
+  double branches_per_tick_ = 0.05;   // of the last stretch the guest ran, smoothed
   std::optional<hv::Input> pending_;  // follows the anchor just given out
   uint64_t epoch_ = 0;
   uint64_t last_epoch_slot_ = 0;

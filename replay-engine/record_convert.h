@@ -13,8 +13,8 @@ constexpr uint8_t kDigestWidth = 4;
 log::Record to_record(const StampedInput& input);
 log::Record to_record(const EpochCheck& check, const EpochDigests& seen);
 
-// The input or check that a record stands for; empty for records that are neither (sections, markers,
-// end). `ok` false: the record's content makes no sense for a machine.
+// The input or check that a record stands for; empty for records that are neither (sections,
+// markers, end). `ok` false: the record's content makes no sense for a machine.
 struct FromRecord {
   bool ok = true;
   std::optional<Next> next;

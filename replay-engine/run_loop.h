@@ -8,8 +8,8 @@
 
 namespace us::replay {
 
-// Told of every input and epoch end while the machine stands at its point: a log writer, a verifier.
-// Both return false to end the run (a size limit, a divergence), with `why` filled in.
+// Told of every input and epoch end while the machine stands at its point: a log writer, a
+// verifier. Both return false to end the run (a size limit, a divergence), with `why` filled in.
 class InputObserver {
  public:
   virtual ~InputObserver() = default;

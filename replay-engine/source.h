@@ -1,5 +1,5 @@
-// Where a machine's inputs come from. The live world and a log are two of them, and the loop cannot tell
-// them apart.
+// Where a machine's inputs come from. The live world and a log are two of them, and the loop cannot
+// tell them apart.
 #pragma once
 
 #include <cstdint>
@@ -23,17 +23,17 @@ struct StampedInput {
 // Why there are no more inputs.
 enum class EndKind : uint8_t {
   kGuestPoweredOff,
-  kGuestReset,        // asked for a reset
-  kDebugExit,         // wrote the debug exit port
-  kGuestFailed,       // triple fault, or halted with interrupts off for good
-  kStoppedByUser,     // Ctrl-C or `stop`
+  kGuestReset,     // asked for a reset
+  kDebugExit,      // wrote the debug exit port
+  kGuestFailed,    // triple fault, or halted with interrupts off for good
+  kStoppedByUser,  // Ctrl-C or `stop`
   kTimeLimit,
   kSizeLimit,
-  kLogEnded,          // a log without an end record: the last whole frame was reached
-  kLogUnusable,       // the log broke its own rules
-  kDiskFull,          // the log could not be written
-  kDiverged,          // replay does not match what was recorded
-  kOvershoot,         // landing ran past its target
+  kLogEnded,     // a log without an end record: the last whole frame was reached
+  kLogUnusable,  // the log broke its own rules
+  kDiskFull,     // the log could not be written
+  kDiverged,     // replay does not match what was recorded
+  kOvershoot,    // landing ran past its target
 };
 
 struct EndOfInputs {
@@ -49,8 +49,8 @@ struct EpochDigests {
   bool operator==(const EpochDigests&) const = default;
 };
 
-// The end of an epoch: no input, but a place where states are compared. The live source asks for it, a
-// log says what was seen there.
+// The end of an epoch: no input, but a place where states are compared. The live source asks for
+// it, a log says what was seen there.
 struct EpochCheck {
   hv::ExecutionPoint point;
   uint64_t epoch = 0;

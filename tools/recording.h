@@ -3,8 +3,8 @@
 //   section "machine"  hv/machine_config.h bytes: all that decides how the machine behaves
 //   section "boot"     JSON: kernel and initrd by digest, command line
 //   section "host"     JSON: build and host it was made on
-// The kernel and initrd themselves are kept beside the log (files/kernel, files/initrd), so a recording
-// replays anywhere.
+// The kernel and initrd themselves are kept beside the log (files/kernel, files/initrd), so a
+// recording replays anywhere.
 #pragma once
 
 #include <filesystem>
@@ -26,8 +26,8 @@ struct RecordedVm {
   hv::MachineConfig machine;
   hv::BootConfig boot;  // paths inside the recording
 };
-// Reads the description back and checks the kept files against their digests. Errors: LOG-022 a section is
-// missing or broken, REC-002 a kept file is missing or changed (exit 5).
+// Reads the description back and checks the kept files against their digests. Errors: LOG-022 a
+// section is missing or broken, REC-002 a kept file is missing or changed (exit 5).
 Result<RecordedVm> read_description(const std::filesystem::path& folder,
                                     const replay::Sections& sections);
 

@@ -1,4 +1,5 @@
-// One run of a VM in this process: world, machine and source put together, torn down in reverse order.
+// One run of a VM in this process: world, machine and source put together, torn down in reverse
+// order.
 #pragma once
 
 #include <atomic>
@@ -43,7 +44,8 @@ class LateSink final : public hv::OutputSink {
 // The live half of a run: opened world and event queue.
 class LiveWorld {
  public:
-  // Opens disks, networks and the console of `config`. Errors: those of World::open and parse_net_spec.
+  // Opens disks, networks and the console of `config`. Errors: those of World::open and
+  // parse_net_spec.
   static Result<std::unique_ptr<LiveWorld>> open(const VmConfig& config);
   ~LiveWorld();
 
@@ -63,12 +65,12 @@ class LiveWorld {
   std::unique_ptr<hv::World> world_;
 };
 
-// The machine that a VM description means, with `disk_sizes` as the images have them. Draws the random
-// seed and the wall clock: call once per new machine and keep the result with the recording.
+// The machine that a VM description means, with `disk_sizes` as the images have them. Draws the
+// random seed and the wall clock: call once per new machine and keep the result with the recording.
 hv::MachineConfig machine_config(const VmConfig& config, const std::vector<uint64_t>& disk_sizes);
 
-// Runs `machine` in the live world until it ends or the user stops it (Ctrl-C, the console's quit key).
-// Outputs still under way are with the host when it returns. `observer` may be null.
+// Runs `machine` in the live world until it ends or the user stops it (Ctrl-C, the console's quit
+// key). Outputs still under way are with the host when it returns. `observer` may be null.
 replay::EndOfInputs run_live(LiveWorld& live, hv::Machine& machine,
                              const replay::LiveOptions& options, replay::InputObserver* observer);
 
@@ -79,8 +81,8 @@ struct Outcome {
 };
 Outcome outcome_of(const replay::EndOfInputs& end);
 
-// Ctrl-C and SIGTERM call `stop` (from a thread of this object's) the first time; the second ends the
-// process with 128 + signal.
+// Ctrl-C and SIGTERM call `stop` (from a thread of this object's) the first time; the second ends
+// the process with 128 + signal.
 class SignalWatch {
  public:
   explicit SignalWatch(std::function<void()> stop);

@@ -8,8 +8,8 @@
 
 namespace us::tools {
 
-// instructions, branches, wall_seconds, guest_seconds, exit, outcome: what every verb that runs a guest
-// reports.
+// instructions, branches, wall_seconds, guest_seconds, exit, outcome: what every verb that runs a
+// guest reports.
 nlohmann::json run_stats(hv::Machine& machine, const Outcome& outcome, double wall_seconds);
 
 }  // namespace us::tools

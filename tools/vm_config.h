@@ -1,4 +1,5 @@
-// A VM as its operator describes it: vm.toml, or options that say the same. understudy(1), vm.toml(5).
+// A VM as its operator describes it: vm.toml, or options that say the same. understudy(1),
+// vm.toml(5).
 #pragma once
 
 #include <array>
@@ -40,8 +41,8 @@ struct VmConfig {
   bool debug_exit = false;  // [debug] exit_port = true
 };
 
-// Errors: VM-001 cannot read, VM-002 not TOML (line named), VM-003 unknown key, VM-004 wrong type or
-// value. Relative paths inside are taken relative to the file's folder.
+// Errors: VM-001 cannot read, VM-002 not TOML (line named), VM-003 unknown key, VM-004 wrong type
+// or value. Relative paths inside are taken relative to the file's folder.
 Result<VmConfig> read_vm_config(const std::string& path);
 Result<VmConfig> parse_vm_config(const std::string& text, const std::string& name);
 

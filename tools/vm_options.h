@@ -9,8 +9,8 @@
 
 namespace us::tools {
 
-// Registers the options on `app`; resolve() after parsing gives the configuration: the file's, with what
-// the options say on top.
+// Registers the options on `app`; resolve() after parsing gives the configuration: the file's, with
+// what the options say on top.
 class VmOptions {
  public:
   void add_to(CLI::App& app);

@@ -1,5 +1,5 @@
-// Decoded blocks, kept by guest physical page. A page's blocks are found by the offset of their first
-// byte; stores into decoded bytes drop the blocks they hit.
+// Decoded blocks, kept by guest physical page. A page's blocks are found by the offset of their
+// first byte; stores into decoded bytes drop the blocks they hit.
 #pragma once
 
 #include <cstdint>
@@ -78,11 +78,12 @@ inline Block* quick_find(const Cpu& c, uint64_t rip) {
   return block;
 }
 
-// --- decode.cc --------------------------------------------------------------------------------------
+// --- decode.cc
+// --------------------------------------------------------------------------------------
 
-// Decodes a block from `bytes` (what is left of its page from the entry on, or, for an instruction that
-// crosses pages, 15 bytes gathered from both). Returns null only if the first instruction needs more
-// bytes than given. `entry` is the block's entry address (RIP).
+// Decodes a block from `bytes` (what is left of its page from the entry on, or, for an instruction
+// that crosses pages, 15 bytes gathered from both). Returns null only if the first instruction
+// needs more bytes than given. `entry` is the block's entry address (RIP).
 struct DecodeRequest {
   const uint8_t* bytes = nullptr;
   unsigned available = 0;

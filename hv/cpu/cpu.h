@@ -41,8 +41,8 @@ struct TlbEntry {
   uint64_t read_tag = kNoTag;
   uint64_t write_tag = kNoTag;  // set only for dirty, writable pages without decoded code
   uint64_t delta = 0;
-  // Guest physical address of the page. Bit 0: global mapping; bit 1: stores are allowed and D is set
-  // (write_tag may still be missing); bit 2: a piece of a large page.
+  // Guest physical address of the page. Bit 0: global mapping; bit 1: stores are allowed and D is
+  // set (write_tag may still be missing); bit 2: a piece of a large page.
   uint64_t phys_page = 0;
 };
 struct ItlbEntry {
@@ -87,8 +87,8 @@ struct Cpu : CpuState {
   // -------------------------------------------------------------------------
   TlbEntry tlb[kBankCount][kTlbEntries];
   ItlbEntry itlb_bank[2][kItlbEntries];
-  // So that flushes touch only what is there (tlb.cc): slots that hold non-global pages, and the hashed
-  // GiB regions of which pieces of large pages are cached (local, global).
+  // So that flushes touch only what is there (tlb.cc): slots that hold non-global pages, and the
+  // hashed GiB regions of which pieces of large pages are cached (local, global).
   uint64_t tlb_local[kBankCount][kTlbEntries / 64] = {};
   uint64_t itlb_local[2][kItlbEntries / 64] = {};
   uint64_t large_regions[2] = {};
@@ -138,8 +138,8 @@ bool translate_quietly(const Cpu& c, uint64_t va, uint64_t& phys);
 bool read_system(Cpu& c, uint64_t va, void* out, unsigned size);
 bool write_system(Cpu& c, uint64_t va, const void* in, unsigned size);
 
-// Translates an instruction fetch and fills the instruction TLB entry's tag and phys_page (its `page` is
-// the code cache's to set). False: fault recorded.
+// Translates an instruction fetch and fills the instruction TLB entry's tag and phys_page (its
+// `page` is the code cache's to set). False: fault recorded.
 bool fetch_page(Cpu& c, uint64_t linear, uint64_t& phys);
 // The linear address of c.rip; false: #GP recorded (not canonical, or past CS's limit).
 bool fetch_linear(Cpu& c, uint64_t& linear);
@@ -155,7 +155,8 @@ void forbid_direct_writes(Cpu& c, uint64_t phys_page);
 // After kPageDirty flags were cleared: every page's next store passes the slow path again.
 void drop_write_tags(Cpu& c);
 
-// No cached translation may write without coming through the slow path first, which marks the page dirty.
+// No cached translation may write without coming through the slow path first, which marks the page
+// dirty.
 void drop_write_tags(Cpu& c);
 
 // Slow paths of access.h: any size 1-16, crossing pages, I/O, code pages. False: fault or

@@ -1,9 +1,8 @@
-// From bytes to blocks: drives Zydis, asks the families for handlers, fuses compares with jumps, and
-// drops the flag work nobody can see.
-#include <fmt/format.h>
-
+// From bytes to blocks: drives Zydis, asks the families for handlers, fuses compares with jumps,
+// and drops the flag work nobody can see.
 #include <algorithm>
 #include <cstring>
+#include <fmt/format.h>
 
 #include "base/check.h"
 #include "hv/cpu/code_cache.h"
@@ -25,9 +24,9 @@ struct Decoders {
     ZydisDecoderInit(&real16, ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16);
     // Bits that only later extensions gave a meaning to: an x86-64-v2 part runs the old form.
     for (ZydisDecoder* d : {&long64, &protected32, &protected16, &real16}) {
-      for (ZydisDecoderMode mode : {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET,
-                                    ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-                                    ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_WBNOINVD})
+      for (ZydisDecoderMode mode :
+           {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT,
+            ZYDIS_DECODER_MODE_TZCNT, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_WBNOINVD})
         ZydisDecoderEnableMode(d, mode, ZYAN_FALSE);
     }
   }
@@ -56,10 +55,8 @@ bool sets_undefined_flags_too(const Insn& in) {
     case ZYDIS_MNEMONIC_AND:
     case ZYDIS_MNEMONIC_OR:
     case ZYDIS_MNEMONIC_XOR:
-    case ZYDIS_MNEMONIC_TEST:
-      return true;
-    default:
-      return false;
+    case ZYDIS_MNEMONIC_TEST: return true;
+    default: return false;
   }
 }
 
@@ -72,12 +69,11 @@ OpInfo info_of(const Insn& in, const Selection& selection) {
   uint32_t written = flags->modified | flags->set_0 | flags->set_1;
   if (sets_undefined_flags_too(in)) written |= flags->undefined;
   // A shift by CL or by zero leaves the flags alone.
-  const bool may_not_write = in.mnemonic() == ZYDIS_MNEMONIC_SHL ||
-                             in.mnemonic() == ZYDIS_MNEMONIC_SHR ||
-                             in.mnemonic() == ZYDIS_MNEMONIC_SAR ||
-                             in.mnemonic() == ZYDIS_MNEMONIC_SHLD ||
-                             in.mnemonic() == ZYDIS_MNEMONIC_SHRD || in.has(ZYDIS_ATTRIB_HAS_REP) ||
-                             in.has(ZYDIS_ATTRIB_HAS_REPE) || in.has(ZYDIS_ATTRIB_HAS_REPNE);
+  const bool may_not_write =
+      in.mnemonic() == ZYDIS_MNEMONIC_SHL || in.mnemonic() == ZYDIS_MNEMONIC_SHR ||
+      in.mnemonic() == ZYDIS_MNEMONIC_SAR || in.mnemonic() == ZYDIS_MNEMONIC_SHLD ||
+      in.mnemonic() == ZYDIS_MNEMONIC_SHRD || in.has(ZYDIS_ATTRIB_HAS_REP) ||
+      in.has(ZYDIS_ATTRIB_HAS_REPE) || in.has(ZYDIS_ATTRIB_HAS_REPNE);
   info.writes_all_flags = !may_not_write && (written & kAll) == kAll;
   return info;
 }
@@ -108,10 +104,8 @@ bool offered(const Insn& in) {
     case ZYDIS_ISA_SET_ADOX_ADCX:
     case ZYDIS_ISA_SET_AES:
     case ZYDIS_ISA_SET_PCLMULQDQ:
-    case ZYDIS_ISA_SET_SHA:
-      return false;
-    default:
-      return true;
+    case ZYDIS_ISA_SET_SHA: return false;
+    default: return true;
   }
 }
 
@@ -177,8 +171,8 @@ class Builder {
 
   void add_bad(ZyanStatus status) {
     Op& op = new_op(1);
-    const bool overlong = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ||
-                          status == ZYDIS_STATUS_NO_MORE_DATA;
+    const bool overlong =
+        status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || status == ZYDIS_STATUS_NO_MORE_DATA;
     op.fn = overlong ? &call_op<too_long> : &call_op<no_such_instruction>;
     ended_ = true;
     // The bytes looked at decide the outcome, so a store into them must drop the block.
@@ -243,8 +237,8 @@ class Builder {
     return op;
   }
 
-  // Backwards: an op whose flags are all written again before anybody (a reader, or a fault that would
-  // save them) can see them uses its cheaper handler.
+  // Backwards: an op whose flags are all written again before anybody (a reader, or a fault that
+  // would save them) can see them uses its cheaper handler.
   void drop_dead_flags() {
     bool live = true;
     for (unsigned i = count_; i-- > 0;) {
@@ -272,7 +266,7 @@ Block* decode_block(Cpu& c, CodeCache& cache, const DecodeRequest& request) {
   return builder.finish(cache);
 }
 
-// --- Insn -------------------------------------------------------------------------------------------
+// --- Insn
 
 bool Insn::is_gpr(unsigned i) const {
   if (!is_reg(i)) return false;
@@ -280,10 +274,8 @@ bool Insn::is_gpr(unsigned i) const {
     case ZYDIS_REGCLASS_GPR8:
     case ZYDIS_REGCLASS_GPR16:
     case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64:
-      return true;
-    default:
-      return false;
+    case ZYDIS_REGCLASS_GPR64: return true;
+    default: return false;
   }
 }
 
@@ -312,8 +304,8 @@ void set_memory(Op& op, const Insn& in, unsigned i) {
   const auto& raw = in.raw.raw;
   // SIB base 5 without displacement bits means a 32-bit displacement and no base, REX.B or not
   // (SDM 2 table 2-3); with 32-bit addresses the decoder takes R13 for one.
-  const bool no_base = in.raw.address_width == 32 && raw.modrm.mod == 0 && raw.modrm.rm == 4 &&
-                       raw.sib.base == 5;
+  const bool no_base =
+      in.raw.address_width == 32 && raw.modrm.mod == 0 && raw.modrm.rm == 4 && raw.sib.base == 5;
   op.base = op.index = kZero;
   op.scale = 0;
   op.disp = static_cast<int32_t>(mem.disp.value);

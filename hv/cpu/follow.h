@@ -7,8 +7,8 @@
 
 namespace us::hv {
 
-// The link was empty, or the limit is reached: finds the next block without leaving if it can. Expects
-// regs[kRipBase] and link_slot set; counts are already added.
+// The link was empty, or the limit is reached: finds the next block without leaving if it can.
+// Expects regs[kRipBase] and link_slot set; counts are already added.
 const Op* follow_slowly(Cpu& c, const Op* op);
 
 inline bool must_stop(const Cpu& c) {
@@ -16,13 +16,13 @@ inline bool must_stop(const Cpu& c) {
 }
 
 // Tail of a handler: continue at `rip` through `link`.
-#define US_FOLLOW(c, op, rip_value, link)                                             \
-  do {                                                                                \
-    (c).regs[kRipBase] = (rip_value);                                                 \
-    Block* const next_block = (link);                                                 \
+#define US_FOLLOW(c, op, rip_value, link)                                               \
+  do {                                                                                  \
+    (c).regs[kRipBase] = (rip_value);                                                   \
+    Block* const next_block = (link);                                                   \
     if (US_LIKELY(next_block != nullptr && !must_stop(c))) US_GOTO(c, next_block->ops); \
-    (c).link_slot = &(link);                                                          \
-    US_TAIL return follow_slowly((c), (op));                                          \
+    (c).link_slot = &(link);                                                            \
+    US_TAIL return follow_slowly((c), (op));                                            \
   } while (0)
 
 // The instruction pointer wraps at its width. SDM 1 3.5.
@@ -33,12 +33,13 @@ inline uint64_t wrap_rip(uint64_t rip, const Op* op) {
 }
 
 // Both ways out of a conditional branch, after counts were added.
-#define US_BRANCH(c, op, taken, k64, taken_offset, fall_offset)                                      \
-  do {                                                                                               \
-    if (taken)                                                                                       \
-      US_FOLLOW(c, op, wrap_rip<k64>((c).regs[kRipBase] + (taken_offset), op), links_of(op).taken); \
-    US_FOLLOW(c, op, wrap_rip<k64>((c).regs[kRipBase] + (fall_offset), op),                         \
-              links_of(op).fall_through);                                                            \
+#define US_BRANCH(c, op, taken, k64, taken_offset, fall_offset)                \
+  do {                                                                         \
+    if (taken)                                                                 \
+      US_FOLLOW(c, op, wrap_rip<k64>((c).regs[kRipBase] + (taken_offset), op), \
+                links_of(op).taken);                                           \
+    US_FOLLOW(c, op, wrap_rip<k64>((c).regs[kRipBase] + (fall_offset), op),    \
+              links_of(op).fall_through);                                      \
   } while (0)
 
 inline void count_branch(Cpu& c, const Op* op, unsigned instructions) {

@@ -34,9 +34,9 @@ struct Op {
   static constexpr uint8_t kAddress32 = 1;  // effective address is cut to 32 bits
   static constexpr uint8_t kAddress16 = 2;  // ... to 16 bits
   static constexpr uint8_t kLock = 4;
-  static constexpr uint8_t kRep = 8;     // F3
-  static constexpr uint8_t kRepne = 16;  // F2
-  static constexpr uint8_t kFused = 32;  // stands for two instructions
+  static constexpr uint8_t kRep = 8;       // F3
+  static constexpr uint8_t kRepne = 16;    // F2
+  static constexpr uint8_t kFused = 32;    // stands for two instructions
   static constexpr uint8_t kBased64 = 64;  // 64-bit mode, full address, only FS or GS base to add
 };
 static_assert(sizeof(Op) == 32);

@@ -6,26 +6,29 @@
 namespace us::hv::sse {
 namespace {
 
-#define US_XMM_ONLY_BINARY(X)                                                                   \
-  X(ANDPS, "andps")                                                                             \
-  X(ANDPD, "andpd")                                                                             \
-  X(ANDNPS, "andnps")                                                                           \
-  X(ANDNPD, "andnpd") X(ORPS, "orps") X(ORPD, "orpd") X(XORPS, "xorps") X(XORPD, "xorpd")       \
-      X(UNPCKLPS, "unpcklps") X(UNPCKHPS, "unpckhps") X(UNPCKLPD, "unpcklpd")                   \
-          X(UNPCKHPD, "unpckhpd") X(PUNPCKHBW, "punpckhbw") X(PUNPCKHWD, "punpckhwd")           \
-              X(PUNPCKHDQ, "punpckhdq") X(PUNPCKLQDQ, "punpcklqdq") X(PUNPCKHQDQ, "punpckhqdq") \
-                  X(PACKUSDW, "packusdw") X(PSHUFB, "pshufb") X(PCMPEQQ, "pcmpeqq")             \
-                      X(PCMPGTQ, "pcmpgtq") X(PMAXSB, "pmaxsb") X(PMAXSD, "pmaxsd")             \
-                          X(PMAXUW, "pmaxuw") X(PMAXUD, "pmaxud") X(PMINSB, "pminsb")           \
-                              X(PMINSD, "pminsd") X(PMINUW, "pminuw") X(PMINUD, "pminud")       \
-                                  X(PMULLD, "pmulld") X(PMULDQ, "pmuldq")
+// clang-format off
+#define US_XMM_ONLY_BINARY(X)                                                             \
+  X(ANDPS, "andps") X(ANDPD, "andpd") X(ANDNPS, "andnps") X(ANDNPD, "andnpd")             \
+  X(ORPS, "orps") X(ORPD, "orpd") X(XORPS, "xorps") X(XORPD, "xorpd")                     \
+  X(UNPCKLPS, "unpcklps") X(UNPCKHPS, "unpckhps") X(UNPCKLPD, "unpcklpd")                 \
+  X(UNPCKHPD, "unpckhpd") X(PUNPCKHBW, "punpckhbw") X(PUNPCKHWD, "punpckhwd")             \
+  X(PUNPCKHDQ, "punpckhdq") X(PUNPCKLQDQ, "punpcklqdq") X(PUNPCKHQDQ, "punpckhqdq")       \
+  X(PACKUSDW, "packusdw") X(PSHUFB, "pshufb") X(PCMPEQQ, "pcmpeqq") X(PCMPGTQ, "pcmpgtq") \
+  X(PMAXSB, "pmaxsb") X(PMAXSD, "pmaxsd") X(PMAXUW, "pmaxuw") X(PMAXUD, "pmaxud")         \
+  X(PMINSB, "pminsb") X(PMINSD, "pminsd") X(PMINUW, "pminuw") X(PMINUD, "pminud")         \
+  X(PMULLD, "pmulld") X(PMULDQ, "pmuldq")
+// clang-format on
 
-#define US_WIDEN_HALF(X)  \
-  X(PMOVSXBW, "pmovsxbw") \
-  X(PMOVSXWD, "pmovsxwd") \
-  X(PMOVSXDQ, "pmovsxdq") X(PMOVZXBW, "pmovzxbw") X(PMOVZXWD, "pmovzxwd") X(PMOVZXDQ, "pmovzxdq")
-#define US_WIDEN_QUARTER(X) \
-  X(PMOVSXBD, "pmovsxbd") X(PMOVSXWQ, "pmovsxwq") X(PMOVZXBD, "pmovzxbd") X(PMOVZXWQ, "pmovzxwq")
+// clang-format off
+#define US_WIDEN_HALF(X)                                                  \
+  X(PMOVSXBW, "pmovsxbw") X(PMOVSXWD, "pmovsxwd") X(PMOVSXDQ, "pmovsxdq") \
+  X(PMOVZXBW, "pmovzxbw") X(PMOVZXWD, "pmovzxwd") X(PMOVZXDQ, "pmovzxdq")
+// clang-format on
+// clang-format off
+#define US_WIDEN_QUARTER(X)                                               \
+  X(PMOVSXBD, "pmovsxbd") X(PMOVSXWQ, "pmovsxwq") X(PMOVZXBD, "pmovzxbd") \
+  X(PMOVZXWQ, "pmovzxwq")
+// clang-format on
 #define US_WIDEN_EIGHTH(X) X(PMOVSXBQ, "pmovsxbq") X(PMOVZXBQ, "pmovzxbq")
 
 US_XMM_ONLY_BINARY(US_SSE_INT)

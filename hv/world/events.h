@@ -13,8 +13,8 @@
 
 namespace us::hv {
 
-// A bounded queue with many producers and one consumer. `notify` is called after each push (from the
-// producer's thread) and must be cheap and thread-safe: it kicks the vCPU.
+// A bounded queue with many producers and one consumer. `notify` is called after each push (from
+// the producer's thread) and must be cheap and thread-safe: it kicks the vCPU.
 class WorldEvents {
  public:
   static constexpr size_t kMost = 4096;
