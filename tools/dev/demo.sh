@@ -86,7 +86,7 @@ main() {
     tee "$out/record.txt"
   check_disk "$out/recorded.img"
   echo "Recorded: $(stat_of "$out/record.json" records) records in $(stat_of "$out/record.json" log_bytes)" \
-    "bytes, most of them the download."
+    "bytes, most of them what it read from disk and network."
 
   step "The recording, replayed: no disk, no network, no clock"
   "$understudy" replay "$out/recording" --stats "$out/replay.json" </dev/null |
