@@ -16,8 +16,9 @@ constexpr uint32_t bit(unsigned n) { return 1u << n; }
 
 constexpr uint32_t kMaxBasic = 0x16, kMaxExtended = 0x8000'0008, kMaxHypervisor = 0x4000'0000;
 
-// Family 6, model 0x55, stepping 7.
-constexpr uint32_t kSignature = 0x0005'0657;
+// Family 6, model 0x2c, stepping 2: the last server model without AVX. Programs built by GCC with
+// target_clones("arch=...") choose by the model alone, without looking at the features.
+constexpr uint32_t kSignature = 0x0002'06c2;
 
 constexpr uint32_t kFeatures1Ecx = bit(0) |   // SSE3
                                    bit(9) |   // SSSE3

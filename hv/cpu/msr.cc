@@ -27,7 +27,7 @@ constexpr uint64_t kArchCapabilities =
     1ull << 0 | 1ull << 1 | 1ull << 3 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 | 1ull << 13 |
     1ull << 14 | 1ull << 15 | 1ull << 20 | 1ull << 24 | 1ull << 26 | 1ull << 27 | 1ull << 62;
 
-constexpr uint64_t kMicrocode = uint64_t{0x0500'3707} << 32;
+constexpr uint64_t kMicrocode = uint64_t{0x1f} << 32;
 constexpr uint64_t kMtrrCapabilities = 8 | 1 << 8 | 1 << 10;  // 8 variable, fixed, write-combining
 constexpr uint64_t kBusRatio = kTscHz / 100'000'000;          // of 100 MHz
 constexpr uint64_t kUnavailable = 1 << 11 | 1 << 12;          // MISC_ENABLE: no BTS, no PEBS

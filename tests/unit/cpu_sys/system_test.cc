@@ -373,6 +373,8 @@ TEST_CASE("CPUID names an x86-64-v2 processor and nothing newer") {
   CHECK((e1.c & 1) == 1);
   c.cr4 |= cr4::kOsxsave;
   CHECK((leaf(c, 1).c >> 27 & 1) == 1);
+  // Who chooses code by the model must not find one that has AVX.
+  CHECK((l1.a & 0x0fff'0ff0) == 0x0002'06c0);
 }
 
 TEST_CASE("CPUID shows the local APIC only while IA32_APIC_BASE enables it") {
