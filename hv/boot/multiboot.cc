@@ -28,6 +28,7 @@ constexpr uint32_t kInfoMap = 1 << 6;
 constexpr uint32_t kInfoLoaderName = 1 << 9;
 constexpr uint64_t kInfoSize = 116;
 constexpr uint64_t kModuleAt = kBootInfo + 0x100;
+constexpr uint64_t kMapAt = kBootParams;
 constexpr uint64_t kNamesAt = kBootInfo + 0x200;
 constexpr char kLoaderName[] = "Understudy";
 constexpr uint64_t kCmdlineMax = kCmdlineRoom - 1;
@@ -122,7 +123,7 @@ ByteWriter information(const LoadContext& context, size_t map_size) {
   out.put(static_cast<uint32_t>(kModuleAt));
   for (int i = 0; i < 4; ++i) out.put(uint32_t{0});  // symbols
   out.put(static_cast<uint32_t>(map_size));
-  out.put(static_cast<uint32_t>(kBootMemoryMap));
+  out.put(static_cast<uint32_t>(kMapAt));
   for (int i = 0; i < 3; ++i) out.put(uint32_t{0});  // drives, configuration table
   out.put(static_cast<uint32_t>(kNamesAt));
   while (out.size() < kInfoSize) out.put(uint8_t{0});
@@ -154,7 +155,7 @@ Result<BootState> load_multiboot(LoadContext& context, ByteSpan image) {
   const std::string& name = context.config.kernel;
   auto layout = find_layout(image, name);
   if (!layout) return layout.error();
-  Placement placement(context.memory, name);
+  Placement placement(context.memory, name, kLowImageBase, kLowImageEnd);
   if (Status status = placement.place(layout->segments); !status) return status.error();
   if (Status status = check_entry(placement, layout->entry, name); !status) return status.error();
   // The first word is the image's name, as other Multiboot loaders have it.
@@ -164,7 +165,7 @@ Result<BootState> load_multiboot(LoadContext& context, ByteSpan image) {
   if (!context.initrd.empty())
     if (Status status = place_module(context, placement); !status) return status.error();
   const ByteWriter map = information_map(context.memory);
-  put(context.memory, kBootMemoryMap, map.bytes());
+  put(context.memory, kMapAt, map.bytes());
   put(context.memory, kBootInfo, information(context, map.size()).bytes());
   put(context.memory, kNamesAt,
       ByteSpan(reinterpret_cast<const uint8_t*>(kLoaderName), sizeof kLoaderName));

@@ -25,7 +25,9 @@ bool write_zeros(GuestMemory& memory, uint64_t address, uint64_t size) {
 }  // namespace
 
 Status Placement::check(const ImageSegment& segment) {
-  if (segment.physical < kImageBase)
+  const bool low = segment.physical >= low_base_ && segment.physical < low_end_ &&
+                   segment.memory_size <= low_end_ - segment.physical;
+  if (segment.physical < kImageBase && !low)
     return boot_error(
         "BOOT-010",
         fmt::format("{} wants a segment below 1 MiB, where boot structures lie", image_name_),

@@ -13,8 +13,13 @@ namespace us::hv {
 
 class Placement {
  public:
-  Placement(GuestMemory& memory, std::string image_name)
-      : memory_(memory), image_name_(std::move(image_name)) {}
+  // Segments may lie from kImageBase on and, if `low_end` is not 0, in [low_base, low_end).
+  Placement(GuestMemory& memory, std::string image_name, uint64_t low_base = 0,
+            uint64_t low_end = 0)
+      : memory_(memory),
+        image_name_(std::move(image_name)),
+        low_base_(low_base),
+        low_end_(low_end) {}
 
   // All segments, or an error: BOOT-009, BOOT-010. Nothing is written before all are checked.
   Status place(const std::vector<ImageSegment>& segments);
@@ -38,6 +43,7 @@ class Placement {
 
   GuestMemory& memory_;
   std::string image_name_;
+  uint64_t low_base_, low_end_;
   std::vector<Range> ranges_;
   uint64_t end_ = 0;
 };
