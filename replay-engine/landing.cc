@@ -5,9 +5,12 @@
 namespace us::replay {
 namespace {
 
-// Straight code and jump loops between two conditional branches are short in practice; a kicked `jmp .`
-// is the long case.
+// Straight code and jump loops between two conditional branches are short in practice; a kicked
+// `jmp .` is the long case.
 constexpr uint64_t kStepsMax = 500'000'000;
+
+// A lost overflow is noticed by the next stop of any kind; the model makes it this many branches.
+constexpr uint64_t kLostAlarmStop = 100'000;
 
 bool knows_instructions(const hv::ExecutionPoint& p) { return p.instructions.value != 0; }
 
@@ -62,19 +65,24 @@ std::optional<LandingVerdict> Lander::approach(hv::Machine& machine,
     const uint64_t left = (target.branches - here).value;
     if (left <= profile_.margin || left - profile_.margin < profile_.minimum_period)
       return std::nullopt;
-    const uint64_t period = left - profile_.margin;
-    const uint64_t skid = profile_.skid ? profile_.skid(period) : 0;
-    const Branches aim = here + period;
+    const Branches aim = target.branches - profile_.margin;
+    std::optional<Branches> stop_at = aim;
+    if (profile_.alarm_at) stop_at = profile_.alarm_at(here, aim);
+    if (!stop_at) ++counters_.alarms_lost;
+    // Without its overflow the guest runs on; something else stops it, late, and that is an
+    // overshoot.
+    const Branches alarm = stop_at.value_or(target.branches + kLostAlarmStop);
     // Devices that change their timers on the way stop the machine, not the counter.
     for (;;) {
-      const hv::MachineStop stop = machine.run({.alarm = aim, .alarm_skid = skid});
+      const hv::MachineStop stop = machine.run({.alarm = alarm});
       if (same_point(machine.point(), target)) return LandingVerdict::kLanded;
-      if (const auto end = early_end(stop)) return end;
+      if (const auto end = early_end(stop))
+        return past(machine.point(), target) ? LandingVerdict::kOvershoot : end;
       if (stop == hv::MachineStop::kLimit) break;
     }
     ++counters_.alarms;
     const Branches reached = machine.point().branches;
-    counters_.skid_max = std::max(counters_.skid_max, (reached - aim).value);
+    if (reached > aim) counters_.skid_max = std::max(counters_.skid_max, (reached - aim).value);
     if (reached > target.branches) return LandingVerdict::kOvershoot;
   }
 }
@@ -120,7 +128,8 @@ EndOfInputs LandingResult::end() const {
     case LandingVerdict::kGuestEnded:
       return {EndKind::kDiverged, "the guest ended before the next input's point (" + where + ")"};
     case LandingVerdict::kIdleEarly:
-      return {EndKind::kDiverged, "the guest went idle before the next input's point (" + where + ")"};
+      return {EndKind::kDiverged,
+              "the guest went idle before the next input's point (" + where + ")"};
     case LandingVerdict::kLost:
       return {EndKind::kDiverged, "the next input's point was never met (" + where + ")"};
   }

@@ -1,9 +1,10 @@
 // Landing: bringing a machine to an exact recorded point with a counter whose interrupt comes late.
 //
-// The alarm is set `margin` branches before the target; it arrives late by its skid. From there the rest
-// is walked by precise stops: single steps, and breakpoints at the target's address, until branches, RIP
-// and RCX match, and, where those repeat, the exact instruction count or a digest of more guest state.
-// Running past the target is an overshoot: always reported, never repaired in silence.
+// The alarm is set `margin` branches before the target; it arrives late by its skid. From there the
+// rest is walked by precise stops: single steps, and breakpoints at the target's address, until
+// branches, RIP and RCX match, and, where those repeat, the exact instruction count or a digest of
+// more guest state. Running past the target is an overshoot: always reported, never repaired in
+// silence.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +22,9 @@ struct LandingProfile {
   uint64_t margin = 0;
   // The counter cannot be armed for fewer branches than this; nearer targets are walked.
   uint64_t minimum_period = 1;
-  // Draws the modelled skid of one alarm armed for `period` branches; empty: no skid. Real counters
-  // bring their own.
-  std::function<uint64_t(uint64_t period)> skid;
+  // Where the modelled alarm, armed at `now` for `aim`, really stops the guest, in branches; empty:
+  // its overflow is lost. No function: exactly at `aim`. Real counters bring their own lateness.
+  std::function<std::optional<Branches>(Branches now, Branches aim)> alarm_at;
 };
 
 enum class LandingVerdict : uint8_t {
@@ -41,17 +42,19 @@ struct LandingResult {
   uint64_t margin = 0;
 
   bool ok() const { return verdict == LandingVerdict::kLanded; }
-  // The run's end that a failed landing means; its detail names points, margin and the way to mend it.
+  // The run's end that a failed landing means; its detail names points, margin and the way to mend
+  // it.
   EndOfInputs end() const;
 };
 
 struct LandingCounters {
-  uint64_t landings = 0;    // that had to move the machine
+  uint64_t landings = 0;  // that had to move the machine
   uint64_t alarms = 0;
   uint64_t steps = 0;
-  uint64_t steps_max = 0;   // of one landing
+  uint64_t steps_max = 0;  // of one landing
   uint64_t overshoots = 0;
-  uint64_t skid_max = 0;    // branches between the aim and where the alarm stopped
+  uint64_t alarms_lost = 0;
+  uint64_t skid_max = 0;  // branches between the aim and where the alarm stopped
 };
 
 class Lander {

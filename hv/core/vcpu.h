@@ -34,10 +34,8 @@ enum class StopReason : uint8_t {
 
 // What run() may do before it has to come back.
 struct RunRequest {
-  // Stop once this many conditional branches were retired. ~0: never. With `alarm_skid` > 0 the
-  // software backend delays the stop by that many branches, as a counter overflow would.
+  // Stop once this many conditional branches were retired. ~0: never.
   Branches alarm{~0ull};
-  uint64_t alarm_skid = 0;
   bool stop_when_interruptible = false;
   // Stop before executing the instruction at this address (linear RIP), checked before every
   // instruction but the first of the run.

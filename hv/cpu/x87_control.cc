@@ -43,11 +43,6 @@ void set_control(X87State& f, uint16_t value) {
   refresh_summary(f);
 }
 
-void set_status(X87State& f, uint16_t value) {
-  f.status = value;
-  refresh_summary(f);
-}
-
 void initialize(X87State& f) {
   f.control = 0x37f;
   f.status = 0;

@@ -7,7 +7,6 @@ namespace us::hv::x87 {
 
 // As FLDCW does: reserved bits are fixed, ES follows the masks.
 void set_control(X87State& f, uint16_t value);
-void set_status(X87State& f, uint16_t value);
 // FNINIT. The registers keep their contents, all become empty.
 void initialize(X87State& f);
 
