@@ -5,7 +5,7 @@
 namespace us::differential {
 namespace {
 
-constexpr int kRax = 0, kRcx = 1, kRdx = 2, kRbx = 3, kRsp = 4, kRbp = 5, kRsi = 6, kRdi = 7;
+constexpr int kRax = 0, kRcx = 1, kRdx = 2, kRbx = 3, kRsp = 4, kRsi = 6, kRdi = 7;
 
 // Writes into the memory image that the test starts with, where it lies in a window.
 void poke(Snapshot& s, uint64_t address, const void* bytes, size_t size) {

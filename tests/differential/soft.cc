@@ -24,8 +24,7 @@ constexpr unsigned kKernelPages = 5, kHandlerPitch = 16;
 constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kNoExecute = 1ull << 63;
 
 // Linux's selectors, which the tests can read.
-constexpr uint16_t kKernelCs = 0x10, kKernelSs = 0x18, kUserSs = 0x2b, kUserCs = 0x33,
-                   kTssSelector = 0x40;
+constexpr uint16_t kKernelCs = 0x10, kUserSs = 0x2b, kUserCs = 0x33, kTssSelector = 0x40;
 
 constexpr uint64_t kGdtEntries[] = {0,
                                     0x00cf'9b00'0000'ffff,
