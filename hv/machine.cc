@@ -1,21 +1,11 @@
 #include "hv/machine.h"
 
 #include "base/check.h"
+#include "base/overloaded.h"
 #include "hv/boot_vcpu.h"
 #include "hv/cpu/soft_vcpu.h"
 
 namespace us::hv {
-namespace {
-
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
-template <class... F>
-Overloaded(F...) -> Overloaded<F...>;
-
-}  // namespace
-
 Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, OutputSink& output) {
   auto memory = GuestMemory::create(config.memory_bytes);
   if (!memory.ok()) return memory.error();
@@ -108,8 +98,7 @@ void Machine::apply(const Input& input) {
                  [this](const CommandInput& in) {
                    if (in.command == Command::kPowerButton) platform_->power_button();
                    if (in.command == Command::kNmi) platform_->nmi();
-                   if (in.command == Command::kCheckpoint)
-                     static_cast<SoftVcpu&>(*vcpu_).drop_caches();
+                   if (in.command == Command::kCheckpoint) vcpu_->drop_caches();
                  },
              },
              input);

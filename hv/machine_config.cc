@@ -8,23 +8,9 @@ constexpr uint64_t kMemoryBytesMax = uint64_t{1} << 40;
 }  // namespace
 
 void encode(const MachineConfig& config, ByteWriter& out) {
-  const PlatformConfig& p = config.platform;
   out.put(kMachineConfigVersion);
   out.put(config.memory_bytes);
-  out.put(static_cast<uint8_t>(p.disks.size()));
-  for (const DiskConfig& disk : p.disks) {
-    out.put(disk.size_bytes);
-    out.put(static_cast<uint8_t>(disk.read_only));
-    out.put_string(disk.serial);
-  }
-  out.put(static_cast<uint8_t>(p.nets.size()));
-  for (const NetConfig& net : p.nets) out.put_bytes(net.mac);
-  out.put_bytes(p.rng_seed);
-  out.put(static_cast<uint8_t>(p.virtio_rng));
-  out.put(static_cast<uint8_t>(p.virtio_console));
-  out.put(static_cast<uint8_t>(p.debug_exit));
-  out.put(p.wall_clock_start);
-  out.put(p.apic_hz);
+  encode(config.platform, out);
 }
 
 MachineConfig decode_machine_config(ByteReader& in) {

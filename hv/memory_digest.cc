@@ -6,15 +6,8 @@
 namespace us::hv {
 namespace {
 
-bool all_zero(const uint8_t* page) {
-  // The first word decides for nearly every page in use.
-  uint64_t first;
-  std::memcpy(&first, page, sizeof first);
-  return first == 0 && std::memcmp(page, page + sizeof first, kPageSize - sizeof first) == 0;
-}
-
 Digest page_digest(uint64_t index, const uint8_t* page) {
-  if (all_zero(page)) return {};
+  if (page_is_zero(page)) return {};
   const XXH128_hash_t hash = XXH3_128bits_withSeed(page, kPageSize, index);
   return {hash.low64, hash.high64};
 }

@@ -50,10 +50,6 @@ Status put_part(const SnapshotSink& sink, Part part, ByteSpan body) {
   return sink(body);
 }
 
-bool page_is_zero(const uint8_t* page) {
-  return page[0] == 0 && std::memcmp(page, page + 1, kPageSize - 1) == 0;
-}
-
 Status put_pages(const SnapshotSink& sink, const GuestMemory& memory) {
   Bytes packed(ZSTD_compressBound(kChunkRaw));
   ByteWriter chunk;

@@ -4,16 +4,10 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/overloaded.h"
 
 namespace us::log {
 namespace {
-
-template <class... Ts>
-struct Overloaded : Ts... {
-  using Ts::operator()...;
-};
-template <class... Ts>
-Overloaded(Ts...) -> Overloaded<Ts...>;
 
 bool fits_width(uint64_t value, uint8_t width) {
   return width == 8 || (width == 4 && value <= 0xffffffff);

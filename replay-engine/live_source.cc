@@ -159,7 +159,10 @@ std::optional<EndOfInputs> LiveSource::ended(hv::Machine& machine, hv::MachineSt
     case hv::PowerState::kPoweredOff: return EndOfInputs{EndKind::kGuestPoweredOff, "power-off"};
     case hv::PowerState::kResetRequested: return EndOfInputs{EndKind::kGuestReset, "reset"};
     case hv::PowerState::kDebugExit:
-      return EndOfInputs{EndKind::kDebugExit, fmt::format("code {}", power.debug_code)};
+      // A test kernel writes 0 for success, which QEMU's device turns into 1.
+      if (power.debug_code == 1) return EndOfInputs{EndKind::kDebugExit, "code 1"};
+      return EndOfInputs{EndKind::kGuestFailed,
+                         fmt::format("debug exit with code {}", power.debug_code)};
     case hv::PowerState::kRunning: break;
   }
   US_CHECK(false, "the machine stopped for a power change that did not happen");

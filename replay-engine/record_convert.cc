@@ -1,14 +1,9 @@
 #include "replay-engine/record_convert.h"
 
+#include "base/overloaded.h"
+
 namespace us::replay {
 namespace {
-
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
-template <class... F>
-Overloaded(F...) -> Overloaded<F...>;
 
 log::Position position_of(const hv::ExecutionPoint& point) {
   log::Position at{.branches = point.branches.value,

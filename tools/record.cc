@@ -79,6 +79,7 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
   const Status closed = log.close();
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
   (*live)->world().stop();
+  remark(globals, machine);
   Outcome outcome = outcome_of(end);
   if (!closed.ok()) fmt::print(stderr, "{}\n", closed.error().text());
   if (!closed.ok() && outcome.code == ExitCode::kDone) outcome.code = ExitCode::kStoppedAtLimit;

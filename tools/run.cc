@@ -40,6 +40,7 @@ Result<int> run(const RunOptions& options, const Globals& globals) {
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
   const Outcome outcome = outcome_of(end);
   (*live)->world().stop();
+  remark(globals, machine);
   if (outcome.code == ExitCode::kGuestFailed) fmt::print(stderr, "{}", machine.dump());
   if (!options.stats.empty()) {
     const auto stats = run_stats(machine, outcome, wall.count());

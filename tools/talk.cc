@@ -33,6 +33,11 @@ int finish_output() {
                  .mend = "free space, or read all of the output"});
 }
 
+void remark(const Globals& globals, const hv::Machine& machine) {
+  const std::string text = machine.vcpu().remarks();
+  if (!text.empty() && !globals.quiet) fmt::print(stderr, "understudy: {}\n", text);
+}
+
 Status write_text(const std::string& path, const std::string& text) {
   std::ofstream file(path);
   file << text;

@@ -21,6 +21,9 @@ int finish(const Globals& globals, const Outcome& outcome, const hv::ExecutionPo
 // Errors: OUT-002.
 int finish_output();
 
+// Says on stderr what the machine's processor wants said after a run, if anything.
+void remark(const Globals& globals, const hv::Machine& machine);
+
 // Writes a small text file (statistics); errors: OUT-001.
 Status write_text(const std::string& path, const std::string& text);
 

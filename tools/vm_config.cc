@@ -342,6 +342,14 @@ std::vector<UserError> check_vm_config(const VmConfig& c) {
     check_readable(found, "kernel", c.kernel, false);
   }
   if (!c.initrd.empty()) check_readable(found, "initrd", c.initrd, false);
+  if (c.backend == "kvm") {
+    found.push_back({.id = "VM-007",
+                     .exit_code = ExitCode::kHostCannot,
+                     .what = "the kvm backend is not in this build",
+                     .seen = "backend kvm",
+                     .needed = "soft, or auto",
+                     .mend = "leave `backend` (or --backend) out"});
+  }
   for (const VmDisk& d : c.disks) check_readable(found, "disk", d.path, !d.read_only);
   if (c.memory_bytes < (16u << 20) || c.memory_bytes % 4096 != 0)
     found.push_back(bad_value("memory", fmt::format("{} bytes", c.memory_bytes),

@@ -37,6 +37,12 @@ GuestMemory::~GuestMemory() {
   if (base_ != nullptr) munmap(base_, size_);
 }
 
+bool page_is_zero(const uint8_t* page) {
+  uint64_t first;
+  std::memcpy(&first, page, sizeof first);
+  return first == 0 && std::memcmp(page, page + sizeof first, kPageSize - sizeof first) == 0;
+}
+
 bool GuestMemory::read(GuestPhys address, std::span<uint8_t> out) const {
   if (out.empty()) return true;
   if (!contains(address, out.size())) return false;

@@ -20,6 +20,9 @@ class CodeWatcher {
   virtual void code_written(GuestPhys address, size_t size) = 0;
 };
 
+// Whether all of a page is zero. The first word decides for nearly every page in use.
+bool page_is_zero(const uint8_t* page);
+
 // RAM only; device ranges are the bus's business. Not thread-safe: owned by the vCPU thread.
 class GuestMemory {
  public:

@@ -93,6 +93,13 @@ class Vcpu {
   virtual void save(ByteWriter& out) = 0;
   virtual Status load(ByteReader& in) = 0;
 
+  // Drops every cached translation: behaviour from here on does not depend on what was cached.
+  virtual void drop_caches() = 0;
+
+  // What an operator should know at the end of a run (instructions nobody implements); usually
+  // empty.
+  virtual std::string remarks() const = 0;
+
   // The marks in GuestMemory::page_flags() were cleared: writes must set them again.
   virtual void forget_dirty_pages() = 0;
 

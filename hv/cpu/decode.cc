@@ -90,11 +90,6 @@ bool not_implemented(Cpu& c, const Op& op) {
   return raise(c, kInvalidOpcode);
 }
 
-Selection undefined_instruction(Op& op, uint64_t mnemonic, bool (*)(Cpu&, const Op&)) {
-  op.imm = mnemonic;
-  return {.fn = &call_op<not_implemented>, .ends_block = true};
-}
-
 // Everything newer than x86-64-v2 is as absent here as CPUID says.
 bool offered(const Insn& in) {
   if (in.raw.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
@@ -119,7 +114,8 @@ Selection select(const Insn& in, Op& op) {
     const Selection selection = family(in, op);
     if (selection.fn != nullptr) return selection;
   }
-  return undefined_instruction(op, in.mnemonic(), nullptr);
+  op.imm = static_cast<uint64_t>(in.mnemonic());
+  return {.fn = &call_op<not_implemented>, .ends_block = true};
 }
 
 // Gathers the ops of one block before they are copied into the arena.

@@ -42,7 +42,7 @@ VcpuCaps SoftVcpu::caps() const {
           .exact_alarm = true,
           .traps_rdtsc = true,
           .exact_step = true,
-          .traces_pt = true};
+          .traces_pt = false};
 }
 
 StopReason SoftVcpu::run(const RunRequest& request) {

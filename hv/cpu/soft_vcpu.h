@@ -32,8 +32,8 @@ class SoftVcpu final : public Vcpu {
   void forget_dirty_pages() override { drop_write_tags(*cpu_); }
   std::string dump() const override;
 
-  // Drops decoded blocks and TLBs: behaviour from here on does not depend on what was cached.
-  void drop_caches();
+  void drop_caches() override;
+  std::string remarks() const override;
 
   // For boot code and tests: the state itself. Call refresh() after changing more than the general
   // registers.

@@ -121,6 +121,12 @@ Status SoftVcpu::load(ByteReader& in) {
   return Done{};
 }
 
+std::string SoftVcpu::remarks() const {
+  if (cpu_->unknown_instructions == 0) return {};
+  return fmt::format("the guest ran {} instructions nobody implements (#UD), last {}",
+                     cpu_->unknown_instructions, cpu_->last_unknown);
+}
+
 std::string SoftVcpu::dump() const {
   const Cpu& c = *cpu_;
   static constexpr const char* kNames[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -139,9 +145,7 @@ std::string SoftVcpu::dump() const {
   out += fmt::format("gdt  base {:016x} limit {:04x}   idt base {:016x} limit {:04x}\n",
                      c.gdtr.base, c.gdtr.limit, c.idtr.base, c.idtr.limit);
   out += fmt::format("last fault: vector {} error {:x}\n", c.fault.vector, c.fault.error);
-  if (c.unknown_instructions != 0)
-    out +=
-        fmt::format("unknown instructions: {}, last {}\n", c.unknown_instructions, c.last_unknown);
+  if (const std::string text = remarks(); !text.empty()) out += text + "\n";
   return out + code_at(c);
 }
 

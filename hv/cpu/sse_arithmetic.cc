@@ -81,18 +81,10 @@ constexpr Forms dot_forms() {
 }
 
 // ROUND: immediate bits 3:0 count; one handler each.
-#define US_ROUND(name, text)                                          \
-  template <int kImm>                                                 \
-  struct F_##name : Raising<Tiny::kNone> {                            \
-    static V f(V d, V s) {                                            \
-      asm volatile(text " %2, %1, %0" : "+x"(d) : "x"(s), "i"(kImm)); \
-      return d;                                                       \
-    }                                                                 \
-  };
-US_ROUND(ROUNDPS, "roundps")
-US_ROUND(ROUNDPD, "roundpd")
-US_ROUND(ROUNDSS, "roundss")
-US_ROUND(ROUNDSD, "roundsd")
+US_IMMEDIATE_BODY(ROUNDPS, "roundps")
+US_IMMEDIATE_BODY(ROUNDPD, "roundpd")
+US_IMMEDIATE_BODY(ROUNDSS, "roundss")
+US_IMMEDIATE_BODY(ROUNDSD, "roundsd")
 
 template <class L, template <int> class F, size_t... kImm>
 constexpr std::array<Forms, 16> round_forms(std::index_sequence<kImm...>) {

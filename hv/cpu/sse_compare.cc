@@ -8,18 +8,10 @@ namespace us::hv::sse {
 namespace {
 
 // Immediate bits 2:0 count; one handler each.
-#define US_CMP(name, text)                                            \
-  template <int kImm>                                                 \
-  struct F_##name : Raising<Tiny::kNone> {                            \
-    static V f(V d, V s) {                                            \
-      asm volatile(text " %2, %1, %0" : "+x"(d) : "x"(s), "i"(kImm)); \
-      return d;                                                       \
-    }                                                                 \
-  };
-US_CMP(CMPPS, "cmpps")
-US_CMP(CMPPD, "cmppd")
-US_CMP(CMPSS, "cmpss")
-US_CMP(CMPSD, "cmpsd")
+US_IMMEDIATE_BODY(CMPPS, "cmpps")
+US_IMMEDIATE_BODY(CMPPD, "cmppd")
+US_IMMEDIATE_BODY(CMPSS, "cmpss")
+US_IMMEDIATE_BODY(CMPSD, "cmpsd")
 
 template <class L, template <int> class F, size_t... kImm>
 constexpr std::array<Forms, 8> compare_forms(std::index_sequence<kImm...>) {

@@ -421,4 +421,14 @@ struct Special {
 };
 const Special* find_special(ZydisMnemonic mnemonic);  // null: none
 
+// A body F_name<imm> around one host instruction whose immediate must be known at compile time.
+#define US_IMMEDIATE_BODY(name, text)                                 \
+  template <int kImm>                                                 \
+  struct F_##name : Raising<Tiny::kNone> {                            \
+    static V f(V d, V s) {                                            \
+      asm volatile(text " %2, %1, %0" : "+x"(d) : "x"(s), "i"(kImm)); \
+      return d;                                                       \
+    }                                                                 \
+  };
+
 }  // namespace us::hv::sse

@@ -46,6 +46,9 @@ struct PlatformConfig {
   static constexpr size_t kDevicesMax = 8;
 };
 
+// The configuration as bytes; hv/machine_config.h reads them back.
+void encode(const PlatformConfig& config, ByteWriter& out);
+
 enum class PowerState : uint8_t {
   kRunning = 0,
   kPoweredOff = 1,

@@ -13,20 +13,7 @@ constexpr uint32_t kStateVersion = 1;
 // What must agree between the platform that saved and the one that loads.
 Digest config_digest(const PlatformConfig& config) {
   ByteWriter out;
-  out.put(static_cast<uint32_t>(config.disks.size()));
-  for (const DiskConfig& disk : config.disks) {
-    out.put(disk.size_bytes);
-    out.put(static_cast<uint8_t>(disk.read_only));
-    out.put_string(disk.serial);
-  }
-  out.put(static_cast<uint32_t>(config.nets.size()));
-  for (const NetConfig& net : config.nets) out.put_bytes(net.mac);
-  out.put_bytes(config.rng_seed);
-  out.put(static_cast<uint8_t>(config.virtio_rng));
-  out.put(static_cast<uint8_t>(config.virtio_console));
-  out.put(static_cast<uint8_t>(config.debug_exit));
-  out.put(config.wall_clock_start);
-  out.put(config.apic_hz);
+  encode(config, out);
   return digest_of(out.bytes());
 }
 
@@ -49,6 +36,23 @@ UserError foreign(const std::string& seen, const std::string& needed) {
 }
 
 }  // namespace
+
+void encode(const PlatformConfig& p, ByteWriter& out) {
+  out.put(static_cast<uint8_t>(p.disks.size()));
+  for (const DiskConfig& disk : p.disks) {
+    out.put(disk.size_bytes);
+    out.put(static_cast<uint8_t>(disk.read_only));
+    out.put_string(disk.serial);
+  }
+  out.put(static_cast<uint8_t>(p.nets.size()));
+  for (const NetConfig& net : p.nets) out.put_bytes(net.mac);
+  out.put_bytes(p.rng_seed);
+  out.put(static_cast<uint8_t>(p.virtio_rng));
+  out.put(static_cast<uint8_t>(p.virtio_console));
+  out.put(static_cast<uint8_t>(p.debug_exit));
+  out.put(p.wall_clock_start);
+  out.put(p.apic_hz);
+}
 
 void Platform::save(ByteWriter& out) const {
   out.put(kStateVersion);
