@@ -55,6 +55,7 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
     if (!bytes.ok()) return bytes.error();
     writer_options.bytes_max = *bytes;
   }
+  SignalWatch signals;
   auto live = LiveWorld::open(*config);
   if (!live.ok()) return live.error();
   const hv::MachineConfig machine_wanted = machine_config(*config, (*live)->world().disk_sizes());
@@ -74,7 +75,8 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
   if (Status s = describe(recorder, options, *config, machine_wanted); !s.ok()) return s.error();
 
   const auto started = std::chrono::steady_clock::now();
-  const replay::EndOfInputs end = run_live(**live, machine, live_options(options), &recorder);
+  const replay::EndOfInputs end =
+      run_live(**live, machine, live_options(options), &recorder, signals);
   recorder.finish(machine, end);
   const Status closed = log.close();
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;

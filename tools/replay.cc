@@ -48,10 +48,10 @@ Replayed run_log(hv::Machine& machine, log::LogStream& stream, std::optional<log
   replay::Verifier verifier;
   replay::Lander lander;
   Replayed result;
-  {
-    SignalWatch signals([&source] { source.request_stop(); });
-    result.end = replay::run_loop(machine, source, lander, &verifier);
-  }
+  SignalWatch signals;
+  signals.on_stop([&source] { source.request_stop(); });
+  result.end = replay::run_loop(machine, source, lander, &verifier);
+  signals.on_stop({});
   if (options.has_goto && result.end.kind == replay::EndKind::kStoppedByUser) {
     // From the last input before the point, the rest of the way has none.
     while (machine.point().branches.value < options.goto_branches &&

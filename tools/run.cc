@@ -20,6 +20,7 @@ Result<int> run(const RunOptions& options, const Globals& globals) {
   auto config = options.vm.resolve();
   if (!config.ok()) return config.error();
   if (const auto found = check_vm_config(*config); !found.empty()) return found.front();
+  SignalWatch signals;
   auto live = LiveWorld::open(*config);
   if (!live.ok()) return live.error();
   LateSink sink;
@@ -36,7 +37,7 @@ Result<int> run(const RunOptions& options, const Globals& globals) {
     live_options.time_limit =
         std::chrono::nanoseconds(static_cast<int64_t>(options.time_limit_seconds * 1e9));
   const auto started = std::chrono::steady_clock::now();
-  const replay::EndOfInputs end = run_live(**live, machine, live_options, nullptr);
+  const replay::EndOfInputs end = run_live(**live, machine, live_options, nullptr, signals);
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
   const Outcome outcome = outcome_of(end);
   (*live)->world().stop();

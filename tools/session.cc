@@ -1,6 +1,7 @@
 #include "tools/session.h"
 
 #include <ctime>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/random.h>
@@ -64,16 +65,15 @@ hv::MachineConfig machine_config(const VmConfig& config, const std::vector<uint6
 }
 
 replay::EndOfInputs run_live(LiveWorld& live, hv::Machine& machine,
-                             const replay::LiveOptions& options, replay::InputObserver* observer) {
+                             const replay::LiveOptions& options, replay::InputObserver* observer,
+                             SignalWatch& signals) {
   replay::LiveSource source(machine, live.events(), options);
   live.attach(&machine);
   live.on_quit([&source] { source.request_stop(); });
-  replay::EndOfInputs end;
-  {
-    SignalWatch signals([&source] { source.request_stop(); });
-    replay::Lander lander;
-    end = replay::run_loop(machine, source, lander, observer);
-  }
+  signals.on_stop([&source] { source.request_stop(); });
+  replay::Lander lander;
+  const replay::EndOfInputs end = replay::run_loop(machine, source, lander, observer);
+  signals.on_stop({});
   live.on_quit({});
   live.attach(nullptr);
   live.world().drain();
@@ -99,13 +99,12 @@ Outcome outcome_of(const replay::EndOfInputs& end) {
   US_CHECK(false, "unknown end");
 }
 
-SignalWatch::SignalWatch(std::function<void()> stop) : stop_(std::move(stop)) {
-  US_CHECK(pipe(quit_pipe_) == 0);
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  US_CHECK(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
+SignalWatch::SignalWatch() {
+  US_CHECK(pipe2(quit_pipe_, O_CLOEXEC) == 0);
+  sigemptyset(&signals_);
+  sigaddset(&signals_, SIGINT);
+  sigaddset(&signals_, SIGTERM);
+  US_CHECK(pthread_sigmask(SIG_BLOCK, &signals_, &mask_before_) == 0);
   thread_ = std::thread([this] { watch(); });
 }
 
@@ -114,14 +113,16 @@ SignalWatch::~SignalWatch() {
   thread_.join();
   close(quit_pipe_[0]);
   close(quit_pipe_[1]);
+  US_CHECK(pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr) == 0);
+}
+
+void SignalWatch::on_stop(std::function<void()> stop) {
+  std::lock_guard lock(mutex_);
+  stop_ = std::move(stop);
 }
 
 void SignalWatch::watch() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  const int fd = signalfd(-1, &set, SFD_CLOEXEC);
+  const int fd = signalfd(-1, &signals_, SFD_CLOEXEC);
   US_CHECK(fd >= 0);
   for (;;) {
     pollfd fds[] = {{.fd = fd, .events = POLLIN, .revents = 0},
@@ -130,10 +131,18 @@ void SignalWatch::watch() {
     if (fds[1].revents != 0) break;
     signalfd_siginfo info;
     if (read(fd, &info, sizeof info) != sizeof info) continue;
-    if (fired_.exchange(true)) _exit(128 + static_cast<int>(info.ssi_signo));
-    stop_();
+    if (!take()) _exit(128 + static_cast<int>(info.ssi_signo));
   }
   close(fd);
+}
+
+// False: nothing is left to finish.
+bool SignalWatch::take() {
+  std::lock_guard lock(mutex_);
+  if (fired_ || !stop_) return false;
+  fired_ = true;
+  stop_();
+  return true;
 }
 
 }  // namespace us::tools

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <signal.h>
 #include <string>
 #include <thread>
 #include <vector>
@@ -69,10 +70,38 @@ class LiveWorld {
 // random seed and the wall clock: call once per new machine and keep the result with the recording.
 hv::MachineConfig machine_config(const VmConfig& config, const std::vector<uint64_t>& disk_sizes);
 
+// Ctrl-C and SIGTERM: the first calls the stop function (on a thread of this object's), the second,
+// or one while there is no function, ends the process with 128 + signal. Must exist before any
+// other thread of the verb: threads inherit the mask that keeps these signals for this object, and
+// one that does not have it would take the signal, and with it the process.
+class SignalWatch {
+ public:
+  SignalWatch();
+  ~SignalWatch();
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+
+  // Empty: none. No call of the old function is under way when it returns.
+  void on_stop(std::function<void()> stop);
+
+ private:
+  void watch();
+  bool take();
+
+  std::mutex mutex_;
+  std::function<void()> stop_;
+  bool fired_ = false;
+  sigset_t signals_;
+  sigset_t mask_before_;
+  int quit_pipe_[2];
+  std::thread thread_;
+};
+
 // Runs `machine` in the live world until it ends or the user stops it (Ctrl-C, the console's quit
 // key). Outputs still under way are with the host when it returns. `observer` may be null.
 replay::EndOfInputs run_live(LiveWorld& live, hv::Machine& machine,
-                             const replay::LiveOptions& options, replay::InputObserver* observer);
+                             const replay::LiveOptions& options, replay::InputObserver* observer,
+                             SignalWatch& signals);
 
 // How a verb ends: its exit code and the last line it prints.
 struct Outcome {
@@ -80,23 +109,5 @@ struct Outcome {
   std::string text;
 };
 Outcome outcome_of(const replay::EndOfInputs& end);
-
-// Ctrl-C and SIGTERM call `stop` (from a thread of this object's) the first time; the second ends
-// the process with 128 + signal.
-class SignalWatch {
- public:
-  explicit SignalWatch(std::function<void()> stop);
-  ~SignalWatch();
-  SignalWatch(const SignalWatch&) = delete;
-  SignalWatch& operator=(const SignalWatch&) = delete;
-  bool fired() const { return fired_; }
-
- private:
-  void watch();
-  std::function<void()> stop_;
-  std::atomic<bool> fired_{false};
-  int quit_pipe_[2];
-  std::thread thread_;
-};
 
 }  // namespace us::tools
