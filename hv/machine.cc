@@ -35,7 +35,12 @@ MachineStop Machine::run(const RunRequest& request) {
   RunRequest effective = request;
   for (;;) {
     if (platform_->power().state != PowerState::kRunning) return MachineStop::kPower;
+    const uint64_t delivered = interrupts_since_input_;
     deliver_pending();
+    // The vCPU would go past a breakpoint on the handler's first instruction.
+    if (request.has_breakpoint && delivered != interrupts_since_input_ &&
+        point().rip == request.breakpoint)
+      return MachineStop::kBreakpoint;
     effective.stop_when_interruptible = platform_->interrupt_pending();
     if (const auto stop = outcome(vcpu_->run(effective))) return *stop;
   }
@@ -58,7 +63,10 @@ MachineStop Machine::step() {
 void Machine::deliver_pending() {
   if (platform_->nmi_pending() && platform_->take_nmi()) vcpu_->inject_nmi();
   if (!platform_->interrupt_pending() || !vcpu_->interruptible()) return;
-  if (const auto vector = platform_->acknowledge_interrupt()) vcpu_->inject_interrupt(*vector);
+  const auto vector = platform_->acknowledge_interrupt();
+  if (!vector) return;
+  vcpu_->inject_interrupt(*vector);
+  ++interrupts_since_input_;
 }
 
 // What a vCPU stop means for the machine; empty: go on.
@@ -86,6 +94,7 @@ bool Machine::timers_changed() {
 }
 
 void Machine::apply(const Input& input) {
+  interrupts_since_input_ = 0;
   std::visit(Overloaded{
                  [this](const AnchorInput& in) {
                    clock_.set_anchor(in.anchor);

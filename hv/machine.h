@@ -64,6 +64,9 @@ class Machine final : private Bus, private TimeSource {
   // Halted with interrupts off and no NMI possible: nothing will ever wake it.
   bool halted_for_good() const;
   PowerStatus power() const { return platform_->power(); }
+  // External interrupts delivered since the last input was applied: part of what tells apart the
+  // places an interrupt handler comes back to from those it left.
+  uint64_t interrupts_since_input() const { return interrupts_since_input_; }
 
   Vcpu& vcpu() { return *vcpu_; }
   const Vcpu& vcpu() const { return *vcpu_; }
@@ -117,6 +120,7 @@ class Machine final : private Bus, private TimeSource {
   std::unique_ptr<Vcpu> vcpu_;
   MemoryDigest digest_;
   std::optional<GuestTsc> reported_deadline_;
+  uint64_t interrupts_since_input_ = 0;
   int dump_token_ = 0;
 };
 

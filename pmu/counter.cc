@@ -15,9 +15,10 @@ const char* describe(CounterError error) {
 }
 
 std::string to_text(const CounterHealth& health) {
-  return fmt::format("alarms armed {}, fired {}, missed {}; largest skid {}; counter {}",
-                     health.alarms_armed, health.alarms_fired, health.alarms_missed,
-                     health.skid_max, health.lost ? "LOST" : "kept");
+  return fmt::format(
+      "alarms armed {}, fired {}, missed {}, throttled {}; largest skid {}; counter {}",
+      health.alarms_armed, health.alarms_fired, health.alarms_missed, health.throttled,
+      health.skid_max, health.lost ? "LOST" : "kept");
 }
 
 }  // namespace us::pmu

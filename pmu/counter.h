@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -24,6 +25,7 @@ struct CounterHealth {
   uint64_t alarms_armed = 0;
   uint64_t alarms_fired = 0;
   uint64_t alarms_missed = 0;  // disarmed past their target without having fired
+  uint64_t throttled = 0;      // alarms silenced because they came too often
   uint64_t skid_max = 0;       // largest lateness seen, in branches
   bool lost = false;           // the clock lost its counter at some time
 };
@@ -46,6 +48,16 @@ class Alarm {
   // The smallest target - now that arm() takes, in branches.
   virtual uint64_t period_min() const = 0;
   virtual CounterHealth health() const = 0;
+
+  // Counters that interrupt by themselves leave the next two alone. A modelled one says where its
+  // interrupt arrives, in conditional branches really retired (nothing: no alarm is armed, or its
+  // overflow was lost); who runs the processor stops it there and says so.
+  virtual bool modelled() const { return false; }
+  virtual std::optional<uint64_t> interrupt_at() const { return std::nullopt; }
+  virtual void on_interrupt() {}
 };
+
+// Both, of one event.
+class Counter : public Clock, public Alarm {};
 
 }  // namespace us::pmu

@@ -92,6 +92,7 @@ Result<Done, CounterError> PmuModel::arm(Branches now, Branches target) {
   const uint64_t skid = options_.skid.draw(skid_random_);
   uint64_t arrives = overflow + std::min(skid, ~uint64_t{0} - overflow);
   if (throttled(retired)) {
+    ++health_.throttled;
     arrives = std::max(arrives, window_begin_ + bad.throttle_window_branches);
   }
   if (!fault_random_.one_in(bad.lose_one_in)) interrupt_at_ = arrives;

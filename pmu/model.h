@@ -42,7 +42,7 @@ struct Retired {
   uint64_t taken = 0;  // of these
 };
 
-class PmuModel : public Clock, public Alarm {
+class PmuModel final : public Counter {
  public:
   // `retired` is asked at every call; its counts never fall.
   PmuModel(const ModelOptions& options, std::function<Retired()> retired);
@@ -54,11 +54,10 @@ class PmuModel : public Clock, public Alarm {
   uint64_t period_min() const override { return options_.period_min; }
   CounterHealth health() const override { return health_; }
 
-  // For whoever runs the processor: the number of conditional branches, really retired, at which
-  // the modelled interrupt arrives. Nothing: no alarm is armed, or its overflow was lost.
-  std::optional<uint64_t> interrupt_at() const { return interrupt_at_; }
-  // The processor stopped because of it. Counts as a host interrupt.
-  void on_interrupt();
+  bool modelled() const override { return true; }
+  std::optional<uint64_t> interrupt_at() const override { return interrupt_at_; }
+  // Counts as a host interrupt.
+  void on_interrupt() override;
   // Any other host interrupt (a timer, a signal).
   void on_host_interrupt();
 

@@ -330,14 +330,4 @@ std::optional<UserError> refuse_to_record(const HostProfile& profile, const std:
   return std::nullopt;
 }
 
-UserError margin_too_small(const HostProfile& profile, uint64_t late_by, uint64_t past_target) {
-  return {"PMU-011",
-          ExitCode::kIncompatible,
-          fmt::format("landing overshot its target by {} branches", past_target),
-          fmt::format("the alarm was {} branches late, the margin is {}", late_by, profile.margin),
-          fmt::format("a margin above {}", late_by),
-          "measure this host's margin: `understudy calibrate -o host.toml`, then name the file as "
-          "[pmu] profile"};
-}
-
 }  // namespace us::pmu

@@ -89,7 +89,5 @@ ModelOptions model_options(const HostProfile& profile);
 
 // PMU-010: quirks of the profile that make the host unfit to record; nothing: fit.
 std::optional<UserError> refuse_to_record(const HostProfile& profile, const std::string& name);
-// PMU-011: the alarm came `late_by` branches late and passed the target by `past_target`.
-UserError margin_too_small(const HostProfile& profile, uint64_t late_by, uint64_t past_target);
 
 }  // namespace us::pmu

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "base/digest.h"
+#include "pmu/model.h"
+
 namespace us::replay {
 namespace {
 
@@ -37,74 +40,143 @@ std::string describe(const hv::ExecutionPoint& p) {
 
 }  // namespace
 
-bool same_point(const hv::ExecutionPoint& here, const hv::ExecutionPoint& target) {
-  if (here.branches != target.branches || here.rip != target.rip) return false;
-  if (knows_instructions(here) && knows_instructions(target))
-    return here.instructions == target.instructions;
-  return here.rcx == target.rcx;
+LandingProfile landing_profile(const pmu::HostProfile& profile, hv::Machine& machine) {
+  LandingProfile landing{.margin = profile.margin, .minimum_period = profile.minimum_period};
+  // The software processor does not count taken branches apart: three in four is what a model of
+  // the wrong event code has to show.
+  const auto retired = [&machine] {
+    const uint64_t branches = machine.point().branches.value;
+    return pmu::Retired{.conditional = branches, .taken = branches - branches / 4};
+  };
+  if (profile.model)
+    landing.counter = std::make_shared<pmu::PmuModel>(pmu::model_options(profile), retired);
+  return landing;
 }
 
-LandingResult Lander::land(hv::Machine& machine, const hv::ExecutionPoint& target) {
-  LandingResult result{.target = target, .margin = profile_.margin};
-  if (!same_point(machine.point(), target)) {
+uint32_t tie_of(const hv::Machine& machine) {
+  const hv::Registers r = machine.vcpu().registers();
+  ByteWriter bytes;
+  for (const uint64_t value : r.gpr) bytes.put(value);
+  for (const uint64_t value : {r.rflags, r.cr2, r.cr3, machine.interrupts_since_input()})
+    bytes.put(value);
+  return static_cast<uint32_t>(digest_of(bytes.bytes()).low);
+}
+
+bool at_target(const hv::Machine& machine, const LandingTarget& target) {
+  const hv::ExecutionPoint here = machine.point();
+  const hv::ExecutionPoint& point = target.point;
+  if (here.branches != point.branches || here.rip != point.rip) return false;
+  if (knows_instructions(here) && knows_instructions(point))
+    return here.instructions == point.instructions;
+  return here.rcx == point.rcx && (!target.tie || *target.tie == tie_of(machine));
+}
+
+LandingResult Lander::land(hv::Machine& machine, const LandingTarget& target) {
+  LandingResult result{.target = target.point};
+  if (!at_target(machine, target)) {
     ++counters_.landings;
+    trouble_ = {.margin = profile_.margin};
     const auto early = approach(machine, target);
     result.verdict = early ? *early : walk(machine, target);
     if (result.verdict == LandingVerdict::kOvershoot) ++counters_.overshoots;
+    const Branches here = machine.point().branches;
+    if (here > target.point.branches) trouble_.past_target = (here - target.point.branches).value;
+    result.trouble = trouble_;
   }
   result.reached = machine.point();
   return result;
 }
 
-// Phase 1: alarms until the target is within reach of steps.
-std::optional<LandingVerdict> Lander::approach(hv::Machine& machine,
-                                               const hv::ExecutionPoint& target) {
+// Phase 1: alarms until the target is within reach of precise stops.
+std::optional<LandingVerdict> Lander::approach(hv::Machine& machine, const LandingTarget& target) {
   for (;;) {
+    if (miscounts(machine)) return LandingVerdict::kMiscount;
     const Branches here = machine.point().branches;
-    if (here > target.branches) return LandingVerdict::kOvershoot;
-    const uint64_t left = (target.branches - here).value;
+    if (here > target.point.branches) return LandingVerdict::kOvershoot;
+    const uint64_t left = (target.point.branches - here).value;
     if (left <= profile_.margin || left - profile_.margin < profile_.minimum_period)
       return std::nullopt;
-    const Branches aim = target.branches - profile_.margin;
-    std::optional<Branches> stop_at = aim;
-    if (profile_.alarm_at) stop_at = profile_.alarm_at(here, aim);
-    if (!stop_at) ++counters_.alarms_lost;
-    // Without its overflow the guest runs on; something else stops it, late, and that is an
-    // overshoot.
-    const Branches alarm = stop_at.value_or(target.branches + kLostAlarmStop);
-    // Devices that change their timers on the way stop the machine, not the counter.
-    for (;;) {
-      const hv::MachineStop stop = machine.run({.alarm = alarm});
-      if (same_point(machine.point(), target)) return LandingVerdict::kLanded;
-      if (const auto end = early_end(stop))
-        return past(machine.point(), target) ? LandingVerdict::kOvershoot : end;
-      if (stop == hv::MachineStop::kLimit) break;
-    }
-    ++counters_.alarms;
+    const Branches aim = target.point.branches - profile_.margin;
+    trouble_.period = (aim - here).value;
+    trouble_.late_by = 0;
+    const auto end = await_alarm(machine, target, aim);
     const Branches reached = machine.point().branches;
-    if (reached > aim) counters_.skid_max = std::max(counters_.skid_max, (reached - aim).value);
-    if (reached > target.branches) return LandingVerdict::kOvershoot;
+    if (reached > aim) trouble_.late_by = (reached - aim).value;
+    if (end) return end;
+    ++counters_.alarms;
+    counters_.skid_max = std::max(counters_.skid_max, trouble_.late_by);
   }
 }
 
-// Phase 2: precise stops. One step first, since a delivered interrupt is a step of its own and a
-// breakpoint is not checked for the instruction a run starts with; then to the target's address.
-LandingVerdict Lander::walk(hv::Machine& machine, const hv::ExecutionPoint& target) {
+// Runs until the alarm for `aim` has come, or is known not to come; a verdict ends the landing.
+std::optional<LandingVerdict> Lander::await_alarm(hv::Machine& machine, const LandingTarget& target,
+                                                  Branches aim) {
+  pmu::Counter* counter = profile_.counter.get();
+  Branches stop_at = aim;
+  bool coming = true;
+  if (counter != nullptr) {
+    const uint64_t throttled_before = counter->health().throttled;
+    coming = counter->arm(machine.point().branches, aim).ok();
+    trouble_.throttled = counter->health().throttled != throttled_before;
+    if (counter->modelled()) {
+      const auto at = counter->interrupt_at();
+      coming = at.has_value();
+      // Without its overflow the guest runs on; something else stops it, late.
+      stop_at = at ? Branches(*at) : target.point.branches + kLostAlarmStop;
+    }
+  }
+  trouble_.missed = !coming;
+  if (!coming) ++counters_.alarms_lost;
+  std::optional<LandingVerdict> verdict;
+  // Devices that change their timers on the way stop the machine, not the counter.
+  for (;;) {
+    const hv::MachineStop stop = machine.run({.alarm = stop_at});
+    if (at_target(machine, target)) {
+      verdict = LandingVerdict::kLanded;
+    } else if (const auto end = early_end(stop)) {
+      verdict = past(machine.point(), target.point) ? LandingVerdict::kOvershoot : end;
+    }
+    if (verdict || stop == hv::MachineStop::kLimit) break;
+  }
+  if (counter == nullptr) return verdict;
+  if (coming && machine.point().branches >= stop_at) {
+    counter->on_interrupt();
+  } else {
+    counter->disarm();
+  }
+  return verdict;
+}
+
+// Real counters can be held against the processor's own count only where there is one: here on the
+// software processor, with Intel PT by the number of branch bits in the trace.
+bool Lander::miscounts(hv::Machine& machine) {
+  if (profile_.counter == nullptr) return false;
+  const auto counted = profile_.counter->read();
+  trouble_.retired = machine.point().branches.value;
+  trouble_.counted = counted.ok() ? std::optional(counted->value) : std::nullopt;
+  return trouble_.counted && *trouble_.counted != trouble_.retired;
+}
+
+// Phase 2: precise stops. A step off the place where the guest stands, since a delivered interrupt
+// is a step of its own and a breakpoint is not checked for the instruction a run starts with; then
+// to the target's address, no further than the branch after the target's.
+LandingVerdict Lander::walk(hv::Machine& machine, const LandingTarget& target) {
+  const hv::RunRequest to_address{
+      .alarm = target.point.branches + 1, .has_breakpoint = true, .breakpoint = target.point.rip};
   uint64_t steps = 0;
   LandingVerdict verdict = LandingVerdict::kLost;
-  while (steps < kStepsMax) {
-    const hv::ExecutionPoint here = machine.point();
-    if (same_point(here, target)) {
+  for (bool step = true; steps < kStepsMax; ++steps, step = !step) {
+    if (at_target(machine, target)) {
       verdict = LandingVerdict::kLanded;
       break;
     }
-    if (past(here, target)) {
+    if (past(machine.point(), target.point)) {
       verdict = LandingVerdict::kOvershoot;
       break;
     }
-    ++steps;
-    const hv::MachineStop stop = machine.step();
-    if (same_point(machine.point(), target)) continue;
+    if (!step && machine.point().rip == target.point.rip) continue;
+    const hv::MachineStop stop = step ? machine.step() : machine.run(to_address);
+    if (at_target(machine, target)) continue;
     if (const auto end = early_end(stop)) {
       verdict = *end;
       break;
@@ -120,11 +192,17 @@ EndOfInputs LandingResult::end() const {
       fmt::format("target: {}; reached: {}", describe(target), describe(reached));
   switch (verdict) {
     case LandingVerdict::kLanded: break;
-    case LandingVerdict::kOvershoot:
+    case LandingVerdict::kOvershoot: {
+      const UserError error = pmu::explain(trouble);
       return {EndKind::kOvershoot,
-              fmt::format("landing ran past its target with a margin of {} branches ({}); measure "
-                          "this host's margin with `understudy calibrate -o host.toml`",
-                          margin, where)};
+              fmt::format("landing ran past its target with a margin of {} branches [{}] ({})",
+                          trouble.margin, error.id, where),
+              error};
+    }
+    case LandingVerdict::kMiscount: {
+      const UserError error = pmu::explain(trouble);
+      return {EndKind::kMiscount, fmt::format("{} [{}] ({})", error.what, error.id, where), error};
+    }
     case LandingVerdict::kGuestEnded:
       return {EndKind::kDiverged, "the guest ended before the next input's point (" + where + ")"};
     case LandingVerdict::kIdleEarly:

@@ -1,18 +1,21 @@
 // Landing: bringing a machine to an exact recorded point with a counter whose interrupt comes late.
 //
 // The alarm is set `margin` branches before the target; it arrives late by its skid. From there the
-// rest is walked by precise stops: single steps, and breakpoints at the target's address, until
-// branches, RIP and RCX match, and, where those repeat, the exact instruction count or a digest of
-// more guest state. Running past the target is an overshoot: always reported, never repaired in
-// silence.
+// rest is walked by precise stops: breakpoints at the target's address, and a single step off each
+// that is not the target yet, until branches and RIP match, and where those repeat, the exact
+// instruction count or, where the backend has none, RCX and a digest of more guest state. Running
+// past the target is an overshoot: always reported, never repaired in silence.
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <optional>
 
 #include "hv/core/execution_point.h"
 #include "hv/machine.h"
+#include "pmu/counter.h"
+#include "pmu/profile.h"
+#include "pmu/trouble.h"
 #include "replay-engine/source.h"
 
 namespace us::replay {
@@ -22,14 +25,28 @@ struct LandingProfile {
   uint64_t margin = 0;
   // The counter cannot be armed for fewer branches than this; nearer targets are walked.
   uint64_t minimum_period = 1;
-  // Where the modelled alarm, armed at `now` for `aim`, really stops the guest, in branches; empty:
-  // its overflow is lost. No function: exactly at `aim`. Real counters bring their own lateness.
-  std::function<std::optional<Branches>(Branches now, Branches aim)> alarm_at;
+  // Clock and alarm. Where the backend knows the count by other means as well, the clock is held
+  // against it at every stop. None: the processor's own alarm, which is exact.
+  std::shared_ptr<pmu::Counter> counter = nullptr;
+};
+
+// What a host's profile means for a machine on the software processor, its counter modelled after
+// the profile's [model] table. The machine outlives it.
+LandingProfile landing_profile(const pmu::HostProfile& profile, hv::Machine& machine);
+
+// A digest of guest state beyond branches, RIP and RCX, for the places that repeat those: general
+// registers, flags, CR2, CR3, and how many interrupts came since the last input.
+uint32_t tie_of(const hv::Machine& machine);
+
+struct LandingTarget {
+  hv::ExecutionPoint point;
+  std::optional<uint32_t> tie = std::nullopt;  // where instructions are not counted
 };
 
 enum class LandingVerdict : uint8_t {
   kLanded,
   kOvershoot,   // the machine is past the target
+  kMiscount,    // the counter's clock is not the guest's
   kGuestEnded,  // it powered off or failed before the target
   kIdleEarly,   // it went idle before the target: the paths differ
   kLost,        // walked a long way at the target's branch count without meeting it
@@ -39,18 +56,18 @@ struct LandingResult {
   LandingVerdict verdict = LandingVerdict::kLanded;
   hv::ExecutionPoint reached;
   hv::ExecutionPoint target;
-  uint64_t margin = 0;
+  pmu::LandingTrouble trouble;  // what its counter did; for kOvershoot and kMiscount
 
   bool ok() const { return verdict == LandingVerdict::kLanded; }
   // The run's end that a failed landing means; its detail names points, margin and the way to mend
-  // it.
+  // it, its error is that of pmu::explain.
   EndOfInputs end() const;
 };
 
 struct LandingCounters {
   uint64_t landings = 0;  // that had to move the machine
   uint64_t alarms = 0;
-  uint64_t steps = 0;
+  uint64_t steps = 0;      // precise stops: steps and breakpoints
   uint64_t steps_max = 0;  // of one landing
   uint64_t overshoots = 0;
   uint64_t alarms_lost = 0;
@@ -62,20 +79,28 @@ class Lander {
   explicit Lander(LandingProfile profile = {}) : profile_(std::move(profile)) {}
 
   // Moves the machine to `target` (or finds it there already).
-  LandingResult land(hv::Machine& machine, const hv::ExecutionPoint& target);
+  LandingResult land(hv::Machine& machine, const LandingTarget& target);
+  LandingResult land(hv::Machine& machine, const hv::ExecutionPoint& point) {
+    return land(machine, LandingTarget{point});
+  }
 
   const LandingCounters& counters() const { return counters_; }
   const LandingProfile& profile() const { return profile_; }
 
  private:
-  std::optional<LandingVerdict> approach(hv::Machine& machine, const hv::ExecutionPoint& target);
-  LandingVerdict walk(hv::Machine& machine, const hv::ExecutionPoint& target);
+  std::optional<LandingVerdict> approach(hv::Machine& machine, const LandingTarget& target);
+  std::optional<LandingVerdict> await_alarm(hv::Machine& machine, const LandingTarget& target,
+                                            Branches aim);
+  LandingVerdict walk(hv::Machine& machine, const LandingTarget& target);
+  bool miscounts(hv::Machine& machine);
 
   LandingProfile profile_;
   LandingCounters counters_;
+  pmu::LandingTrouble trouble_;  // of the landing under way
 };
 
-// Whether `here` is `target`: by exact instruction count where both know it, else by RCX too.
-bool same_point(const hv::ExecutionPoint& here, const hv::ExecutionPoint& target);
+// Whether the machine stands at `target`: by exact instruction count where both know it, else by
+// RCX, and by the tie where the target has one.
+bool at_target(const hv::Machine& machine, const LandingTarget& target);
 
 }  // namespace us::replay

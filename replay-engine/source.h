@@ -34,11 +34,13 @@ enum class EndKind : uint8_t {
   kDiskFull,     // the log could not be written
   kDiverged,     // replay does not match what was recorded
   kOvershoot,    // landing ran past its target
+  kMiscount,     // the branch counter is not exact
 };
 
 struct EndOfInputs {
   EndKind kind = EndKind::kStoppedByUser;
   std::string detail;
+  std::optional<UserError> error = std::nullopt;  // where there is more to say, and a way to mend
 };
 
 // What both sides must agree on at a point: digests as kept in the log (0 where not asked for).

@@ -94,7 +94,9 @@ Outcome outcome_of(const replay::EndOfInputs& end) {
     case EndKind::kLogUnusable: return {ExitCode::kLogUnreadable, end.detail};
     case EndKind::kDiskFull: return {ExitCode::kStoppedAtLimit, end.detail};
     case EndKind::kDiverged: return {ExitCode::kDivergence, "diverged: " + end.detail};
-    case EndKind::kOvershoot: return {ExitCode::kDivergence, end.detail};
+    case EndKind::kOvershoot:
+    case EndKind::kMiscount:
+      return {end.error ? end.error->exit_code : ExitCode::kDivergence, end.detail};
   }
   US_CHECK(false, "unknown end");
 }

@@ -155,16 +155,6 @@ TEST_CASE(
   }
 }
 
-TEST_CASE(
-    "an overshoot's message names lateness, margin and the command that measures a right one") {
-  HostProfile profile = default_model_profile();
-  profile.margin = 50;
-  const UserError error = margin_too_small(profile, 61, 11);
-  CHECK(error.id == "PMU-011");
-  CHECK(error.seen == "the alarm was 61 branches late, the margin is 50");
-  CHECK(error.mend.find("understudy calibrate") != std::string::npos);
-}
-
 TEST_CASE("every quirk has a name that finds it again, parts, an effect, a probe and a remedy") {
   for (const QuirkInfo& info : all_quirks()) {
     CHECK(quirk_by_name(info.name) == info.quirk);

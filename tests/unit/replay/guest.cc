@@ -4,7 +4,6 @@
 #include "hv/boot_vcpu.h"
 #include "hv/world/events.h"
 #include "logchannel/memory_log.h"
-#include "pmu/random.h"
 #include "pmu/skid.h"
 #include "replay-engine/live_source.h"
 #include "replay-engine/recorder.h"
@@ -49,7 +48,7 @@ Recording record_payload(uint64_t rounds) {
   return result;
 }
 
-Replay replay_payload(const Bytes& log, uint64_t rounds, LandingProfile profile) {
+Replay replay_payload(const Bytes& log, uint64_t rounds, const pmu::HostProfile& profile) {
   NoWorld world;
   auto machine = payload_machine(world, rounds);
   log::MemoryStream stream(log);
@@ -57,7 +56,7 @@ Replay replay_payload(const Bytes& log, uint64_t rounds, LandingProfile profile)
   US_CHECK(opening.ok());
   LogSource source(stream, std::move(opening->first));
   Verifier verifier;
-  Lander lander(std::move(profile));
+  Lander lander(landing_profile(profile, *machine));
   Replay result;
   result.end = run_loop(*machine, source, lander, &verifier);
   result.final_digest = machine->whole_digest();
@@ -66,15 +65,20 @@ Replay replay_payload(const Bytes& log, uint64_t rounds, LandingProfile profile)
   return result;
 }
 
-LandingProfile late_profile(const std::string& skid, uint64_t seed, uint64_t margin) {
+pmu::HostProfile late_profile(const std::string& skid, uint64_t seed, uint64_t margin) {
   const auto model = pmu::parse_skid(skid);
   US_CHECK(model.ok(), "{}", skid);
-  auto random = std::make_shared<pmu::Random>(seed);
-  return {.margin = margin,
-          .minimum_period = 1,
-          .alarm_at = [random, model = *model](Branches, Branches aim) -> std::optional<Branches> {
-            return aim + model.draw(*random);
-          }};
+  pmu::HostProfile profile = ideal();
+  profile.margin = margin;
+  profile.model = pmu::ModelSettings{.skid = *model, .seed = seed};
+  return profile;
+}
+
+pmu::HostProfile bad_profile(const pmu::Misbehaviour& bad, uint64_t margin) {
+  pmu::HostProfile profile = ideal();
+  profile.margin = margin;
+  profile.model = pmu::ModelSettings{.misbehaviour = bad};
+  return profile;
 }
 
 }  // namespace us::replay::test

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "hv/machine.h"
+#include "pmu/profile.h"
 #include "replay-engine/landing.h"
 #include "replay-engine/log_source.h"
 
@@ -32,15 +33,20 @@ struct Recording {
 // Runs it live and records it.
 Recording record_payload(uint64_t rounds);
 
+// No counter modelled: the processor's own alarm, which is exact.
+inline pmu::HostProfile ideal() { return {.event = "model", .exact = true}; }
+
 struct Replay {
   EndOfInputs end;
   Digest final_digest;
   LandingCounters landings;
   uint64_t verified_epochs = 0;
 };
-Replay replay_payload(const Bytes& log, uint64_t rounds, LandingProfile profile = {});
+Replay replay_payload(const Bytes& log, uint64_t rounds, const pmu::HostProfile& profile = ideal());
 
-// A landing profile whose alarms are late as `skid` (pmu/skid.h's text) says, drawn from `seed`.
-LandingProfile late_profile(const std::string& skid, uint64_t seed, uint64_t margin);
+// A counter that is late as `skid` (pmu/skid.h's text) says, drawn from `seed`, and a margin.
+pmu::HostProfile late_profile(const std::string& skid, uint64_t seed, uint64_t margin);
+// A counter without skid that misbehaves.
+pmu::HostProfile bad_profile(const pmu::Misbehaviour& bad, uint64_t margin);
 
 }  // namespace us::replay::test
