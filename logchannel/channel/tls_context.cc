@@ -24,7 +24,9 @@ SSL_SESSION* session_of_key(SSL* ssl) {
   const Bytes& key = context_of(ssl).key();
   SSL_SESSION* session = SSL_SESSION_new();
   const SSL_CIPHER* cipher = SSL_CIPHER_find(ssl, kPskCipher);
+  const auto* name = reinterpret_cast<const unsigned char*>(kPskIdentity.data());
   const bool made = session != nullptr && cipher != nullptr &&
+                    SSL_SESSION_set1_id_context(session, name, kPskIdentity.size()) == 1 &&
                     SSL_SESSION_set1_master_key(session, key.data(), key.size()) == 1 &&
                     SSL_SESSION_set_cipher(session, cipher) == 1 &&
                     SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) == 1;
