@@ -33,14 +33,17 @@ Status Machine::boot(BootConfig config) {
 
 MachineStop Machine::run(const RunRequest& request) {
   RunRequest effective = request;
-  for (;;) {
+  // The vCPU does not look for its breakpoint where a run begins, but for this machine's run that
+  // is the middle: before an interrupt is delivered, and on its handler's first instruction.
+  const auto at_breakpoint = [&] {
+    return request.has_breakpoint && point().rip == request.breakpoint;
+  };
+  for (bool first = true;; first = false) {
     if (platform_->power().state != PowerState::kRunning) return MachineStop::kPower;
+    if (!first && at_breakpoint()) return MachineStop::kBreakpoint;
     const uint64_t delivered = interrupts_since_input_;
     deliver_pending();
-    // The vCPU would go past a breakpoint on the handler's first instruction.
-    if (request.has_breakpoint && delivered != interrupts_since_input_ &&
-        point().rip == request.breakpoint)
-      return MachineStop::kBreakpoint;
+    if (delivered != interrupts_since_input_ && at_breakpoint()) return MachineStop::kBreakpoint;
     effective.stop_when_interruptible = platform_->interrupt_pending();
     if (const auto stop = outcome(vcpu_->run(effective))) return *stop;
   }
@@ -61,7 +64,10 @@ MachineStop Machine::step() {
 }
 
 void Machine::deliver_pending() {
-  if (platform_->nmi_pending() && platform_->take_nmi()) vcpu_->inject_nmi();
+  if (platform_->nmi_pending() && platform_->take_nmi()) {
+    vcpu_->inject_nmi();
+    ++interrupts_since_input_;
+  }
   if (!platform_->interrupt_pending() || !vcpu_->interruptible()) return;
   const auto vector = platform_->acknowledge_interrupt();
   if (!vector) return;

@@ -64,7 +64,7 @@ class Machine final : private Bus, private TimeSource {
   // Halted with interrupts off and no NMI possible: nothing will ever wake it.
   bool halted_for_good() const;
   PowerStatus power() const { return platform_->power(); }
-  // External interrupts delivered since the last input was applied: part of what tells apart the
+  // Interrupts and NMIs delivered since the last input was applied: part of what tells apart the
   // places an interrupt handler comes back to from those it left.
   uint64_t interrupts_since_input() const { return interrupts_since_input_; }
 

@@ -7,10 +7,8 @@
 namespace us::pmu {
 namespace {
 
-// Parts that raise short periods raise them to one of these (pmu/quirks.h); the larger is the safer
-// guess.
-constexpr uint64_t kRaisedPeriods[] = {128, 32};
-constexpr uint64_t kUsualSkid = 200;  // above all but the unbounded ones
+// Parts that raise short periods raise them to one of these (pmu/quirks.h).
+constexpr uint64_t kRaisedPeriods[] = {32, 128};
 
 std::string overshot(const LandingTrouble& t) {
   return fmt::format("landing overshot its target by {} branches", t.past_target);
@@ -57,11 +55,13 @@ UserError throttled(const LandingTrouble& t) {
           fmt::format("{}: {}", name_of(Quirk::kThrottling), info_of(Quirk::kThrottling).remedy)};
 }
 
-// The minimum that the last alarm's period seems to have been raised to; 0: it does not look so.
+// The minimum that the last alarm's period was raised to, if it looks so: later than skid has ever
+// been, yet no later than skid after the minimum. 0: it does not.
 uint64_t raised_to(const LandingTrouble& t) {
   const uint64_t took = t.period + t.late_by;
   for (const uint64_t minimum : kRaisedPeriods) {
-    if (t.period != 0 && t.period < minimum && took >= minimum && took < minimum + kUsualSkid)
+    if (t.period != 0 && t.period < minimum && t.late_by > t.skid_seen && took >= minimum &&
+        took <= minimum + t.skid_seen)
       return minimum;
   }
   return 0;

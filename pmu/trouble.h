@@ -16,6 +16,7 @@ struct LandingTrouble {
   uint64_t past_target = 0;  // how far past the target the guest is
   uint64_t period = 0;       // what the last alarm was armed for; 0: none was
   uint64_t late_by = 0;      // how late it came, against its aim
+  uint64_t skid_seen = 0;    // the latest that alarms with long periods have been so far
   bool missed = false;       // it never came: something else stopped the guest
   bool throttled = false;    // it was silenced for a while
   // The counter's reading and what the guest has really retired, where the two can be compared.

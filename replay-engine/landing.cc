@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/digest.h"
 #include "pmu/model.h"
 
 namespace us::replay {
@@ -14,6 +13,9 @@ constexpr uint64_t kStepsMax = 500'000'000;
 
 // A lost overflow is noticed by the next stop of any kind; the model makes it this many branches.
 constexpr uint64_t kLostAlarmStop = 100'000;
+
+// No part raises periods above this (pmu/quirks.h).
+constexpr uint64_t kLongPeriod = 128;
 
 bool knows_instructions(const hv::ExecutionPoint& p) { return p.instructions.value != 0; }
 
@@ -53,16 +55,7 @@ LandingProfile landing_profile(const pmu::HostProfile& profile, hv::Machine& mac
   return landing;
 }
 
-uint32_t tie_of(const hv::Machine& machine) {
-  const hv::Registers r = machine.vcpu().registers();
-  ByteWriter bytes;
-  for (const uint64_t value : r.gpr) bytes.put(value);
-  for (const uint64_t value : {r.rflags, r.cr2, r.cr3, machine.interrupts_since_input()})
-    bytes.put(value);
-  return static_cast<uint32_t>(digest_of(bytes.bytes()).low);
-}
-
-bool at_target(const hv::Machine& machine, const LandingTarget& target) {
+bool at_target(hv::Machine& machine, const LandingTarget& target) {
   const hv::ExecutionPoint here = machine.point();
   const hv::ExecutionPoint& point = target.point;
   if (here.branches != point.branches || here.rip != point.rip) return false;
@@ -75,7 +68,7 @@ LandingResult Lander::land(hv::Machine& machine, const LandingTarget& target) {
   LandingResult result{.target = target.point};
   if (!at_target(machine, target)) {
     ++counters_.landings;
-    trouble_ = {.margin = profile_.margin};
+    trouble_ = {.margin = profile_.margin, .skid_seen = long_skid_max_};
     const auto early = approach(machine, target);
     result.verdict = early ? *early : walk(machine, target);
     if (result.verdict == LandingVerdict::kOvershoot) ++counters_.overshoots;
@@ -104,6 +97,7 @@ std::optional<LandingVerdict> Lander::approach(hv::Machine& machine, const Landi
     if (reached > aim) trouble_.late_by = (reached - aim).value;
     if (end) return end;
     ++counters_.alarms;
+    if (trouble_.period >= kLongPeriod) long_skid_max_ = std::max(long_skid_max_, trouble_.late_by);
     counters_.skid_max = std::max(counters_.skid_max, trouble_.late_by);
   }
 }

@@ -35,8 +35,9 @@ struct LandingProfile {
 LandingProfile landing_profile(const pmu::HostProfile& profile, hv::Machine& machine);
 
 // A digest of guest state beyond branches, RIP and RCX, for the places that repeat those: general
-// registers, flags, CR2, CR3, and how many interrupts came since the last input.
-uint32_t tie_of(const hv::Machine& machine);
+// registers, flags, CR2, CR3, the words on top of the stack (an exception's frame is there), and
+// how many interrupts came since the last input.
+uint32_t tie_of(hv::Machine& machine);
 
 struct LandingTarget {
   hv::ExecutionPoint point;
@@ -97,10 +98,11 @@ class Lander {
   LandingProfile profile_;
   LandingCounters counters_;
   pmu::LandingTrouble trouble_;  // of the landing under way
+  uint64_t long_skid_max_ = 0;   // of alarms that no minimum period can have delayed
 };
 
 // Whether the machine stands at `target`: by exact instruction count where both know it, else by
 // RCX, and by the tie where the target has one.
-bool at_target(const hv::Machine& machine, const LandingTarget& target);
+bool at_target(hv::Machine& machine, const LandingTarget& target);
 
 }  // namespace us::replay

@@ -76,13 +76,16 @@ bool SoftVcpu::stop_before_running(const RunRequest& request, StopReason& reason
     c.halted = false;
     deliver_external(c, kNmiVector);
     if (c.shutdown) return reason = StopReason::kShutdown, true;
+    first = false;  // the handler's first instruction may have a breakpoint
   }
+  // Before the interrupt window: the place may be meant as it is before an interrupt is taken
+  // there.
+  if (request.has_breakpoint && !first && !c.halted && c.rip == request.breakpoint)
+    return reason = StopReason::kBreakpoint, true;
   if (request.stop_when_interruptible && interruptible())
     return reason = StopReason::kInterruptWindow, true;
   if (c.halted) return reason = StopReason::kHalted, true;
   if (c.branches >= request.alarm.value) return reason = StopReason::kAlarm, true;
-  if (request.has_breakpoint && !first && c.rip == request.breakpoint)
-    return reason = StopReason::kBreakpoint, true;
   return false;
 }
 
@@ -141,7 +144,9 @@ bool SoftVcpu::step_instruction() {
 
 StopReason SoftVcpu::step() {
   StopReason reason{};
+  const bool nmi_blocked = cpu_->nmi_blocked;
   if (stop_before_running({}, reason, true) && reason != StopReason::kKicked) return reason;
+  if (cpu_->nmi_blocked != nmi_blocked) return StopReason::kStepped;  // its delivery is the step
   return step_instruction() ? StopReason::kAttention : StopReason::kStepped;
 }
 
