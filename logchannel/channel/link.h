@@ -60,9 +60,12 @@ class Link {
   virtual void send(const Message& message) = 0;
   // As send(FrameMessage), without taking the frame's bytes apart or owning them.
   virtual void send_frame(ByteSpan frame) = 0;
-  // Stop or go on reading: a side whose buffers are full stops, and TCP holds the peer back.
+  // Stop or go on reading: a side whose buffers are full stops, and TCP holds the peer back. From a
+  // handler, the message being handled is the last one. What comes while paused, an end too, is
+  // seen afterwards.
   virtual void pause_reading(bool paused) = 0;
-  // Sends what is queued for at most `linger`, then closes; `closed` is called.
+  // Sends what is queued for at most `linger` (until the peer closes too), then closes; `closed` is
+  // called. No message is delivered from here on.
   virtual void close(std::chrono::milliseconds linger = std::chrono::milliseconds(0)) = 0;
   virtual const LinkCounters& counters() const = 0;
   virtual std::string peer() const = 0;  // "ADDR:PORT"
@@ -75,18 +78,23 @@ class Network {
   static std::unique_ptr<Network> start();
   virtual ~Network() = default;  // closes everything, joins the thread
 
-  // Connects in the background; `done` gets a link whose TLS is up (its handlers set by then), or
-  // why not. One attempt. Runs on the network thread.
+  // Connects in the background: `connected` gets a link whose TLS is up and returns its handlers
+  // (it may send already), or `failed` hears why not. One attempt; `timeout` is for name, TCP and
+  // TLS together; the peer's greeting must come within 5 s after that. Both run on the network
+  // thread.
   using Connected = std::function<Link::Handlers(LinkPtr)>;
   using Failed = std::function<void(LinkEnd)>;
   virtual void connect(const Endpoint& to, const Credentials& credentials,
                        std::chrono::milliseconds timeout, Connected connected, Failed failed) = 0;
 
-  // Listens; each peer that got through TLS is given to `accepted`, which returns its handlers.
-  // Peers that fail are closed, counted, and told to `rejected` (at most one a second). At most 16
-  // handshakes at once, 5 s each. Errors: CHAN-006 cannot listen. Returns the port bound (for 0).
+  // Listens; each peer that got through TLS and sent a whole greeting is given to `accepted`, which
+  // returns its handlers; the greeting is their first message. Peers that fail are closed, counted,
+  // and told to `rejected` (at most one a second; the text has the count). At most 16 peers may be
+  // unknown at once, 5 s each; one more, and the oldest is dropped. One listener at a time. Errors:
+  // CHAN-006 cannot listen, CHAN-002. Returns the port bound (for 0).
   virtual Result<uint16_t> listen(const Endpoint& at, const Credentials& credentials,
                                   Connected accepted, Failed rejected) = 0;
+  // Frees the port at once. Peers not yet accepted are dropped, links stay.
   virtual void stop_listening() = 0;
 
   // Calls `f` on the network thread: now, or every `period` until the object is gone or `f` returns
