@@ -102,6 +102,9 @@ LinkEnd ended_by_tls(const std::string& peer, const TlsFailure& failure, ByteSpa
   if (speech == Speech::kPlain) {
     return not_both_tls(peer, "the peer uses no TLS, this side does");
   }
+  if (failure.kind == Failure::kNoTlsThere) {
+    return not_both_tls(peer, "the peer says that it speaks no TLS 1.3, this side does");
+  }
   if (failure.kind == Failure::kNotTls || (speech != Speech::kTls && speech != Speech::kNothing)) {
     const char* known = strange_speech(speech);
     return other_protocol(peer, known ? known : fmt::format("no TLS ({})", failure.seen));
@@ -114,7 +117,8 @@ LinkEnd ended_by_tls(const std::string& peer, const TlsFailure& failure, ByteSpa
     case Failure::kCertificate:
       return make(Kind::kBadPeer, "CHAN-009", connection(peer, "was refused"), failure.seen,
                   "on each side a valid certificate that the other side's ca.pem vouches for",
-                  "check the dates and issuers: openssl verify -CAfile ca.pem cert.pem");
+                  "check both --credentials; the dates and issuers: openssl verify -CAfile ca.pem "
+                  "cert.pem");
     case Failure::kOtherKind:
       return make(Kind::kBadPeer, "CHAN-016", connection(peer, "was refused"), failure.seen,
                   "TLS 1.3 with credentials of the same kind on both sides",

@@ -15,8 +15,8 @@ constexpr size_t kWireBytesFirst = 20 * 1024, kWireBytes = 256 * 1024;
 constexpr size_t kTextBytes = 16 * 1024;
 // Full buffers read before others on the thread get their turn.
 constexpr int kReadsAtOnce = 4;
-// A fatal alert "protocol version" (RFC 8446 6): tells a TLS peer that there is no TLS here.
-constexpr uint8_t kNoTlsAlert[] = {21, 3, 3, 0, 2, 2, 70};
+// Alerts (RFC 8446 6.2) by which a peer learns what this side speaks.
+constexpr uint8_t kUnexpectedMessage = 10, kProtocolVersion13 = 70;
 
 }  // namespace
 
@@ -127,6 +127,8 @@ bool StreamLink::shake() {
   }
   if (step == Tls::Step::kWantsInput) return false;
   if (step != Tls::Step::kDone) {
+    // To bytes that are no TLS, OpenSSL says nothing.
+    if (speech_of(first_bytes_) == Speech::kPlain) say_alert(kUnexpectedMessage);
     end(ended_by_tls(setup_.peer, tls_->failure(), first_bytes_));
     return false;
   }
@@ -169,10 +171,7 @@ void StreamLink::take_message() {
     return;
   }
   const auto kind = setup_.tls ? setup_.tls->kind() : CredentialKind::kPlaintext;
-  if (!setup_.tls && speech_of(first_bytes_) == Speech::kTls) {
-    [[maybe_unused]] const ssize_t n =
-        ::send(fd_, kNoTlsAlert, sizeof kNoTlsAlert, MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
+  if (!setup_.tls && speech_of(first_bytes_) == Speech::kTls) say_alert(kProtocolVersion13);
   end(ended_by_message(setup_.peer, kind, message.error(), first_bytes_));
 }
 
@@ -234,7 +233,18 @@ void StreamLink::discard() {
   }
 }
 
+// A fatal one, in the clear.
+void StreamLink::say_alert(uint8_t description) {
+  const uint8_t record[] = {21, 3, 3, 0, 2, 2, description};
+  [[maybe_unused]] const ssize_t n =
+      ::send(fd_, record, sizeof record, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 void StreamLink::end_at_eof() {
+  if (!setup_.tls && !reader_.greeted() && speech_of(first_bytes_) == Speech::kTls) {
+    return end(ended_by_message(setup_.peer, CredentialKind::kPlaintext, MessageError::kNotOurs,
+                                first_bytes_));
+  }
   if (!up_) {
     const char* seen = first_bytes_.empty() ? "it ended without a word" : "it ended";
     return end(ended_in_handshake(setup_.peer, seen));

@@ -95,6 +95,7 @@ class StreamLink final : public Link, public std::enable_shared_from_this<Stream
   void on_deadline();
   void discard();
   void end_at_eof();
+  void say_alert(uint8_t description);
 
   Setup setup_;
   LinkCounters counters_;

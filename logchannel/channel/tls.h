@@ -45,6 +45,7 @@ struct TlsFailure {
     kCertificate,  // a certificate was not accepted, here or there
     kOtherKind,    // key against certificates, or no version or cipher in common
     kNotTls,       // the first bytes are none of TLS
+    kNoTlsThere,   // the peer says that it does not speak TLS 1.3
     kBroken,       // anything else: records that were forged, damaged or out of place
   };
   Kind kind = Kind::kBroken;
