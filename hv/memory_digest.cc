@@ -19,8 +19,8 @@ MemoryDigest::MemoryDigest(const GuestMemory& memory) : pages_(memory.page_count
 Digest MemoryDigest::update(GuestMemory& memory) {
   uint8_t* flags = memory.page_flags();
   for (uint64_t i = 0; i < pages_.size(); ++i) {
-    if ((flags[i] & GuestMemory::kPageDirty) == 0) continue;
-    flags[i] &= static_cast<uint8_t>(~GuestMemory::kPageDirty);
+    if ((flags[i] & GuestMemory::kDirtyForDigest) == 0) continue;
+    flags[i] &= static_cast<uint8_t>(~GuestMemory::kDirtyForDigest);
     const Digest fresh = page_digest(i, memory.page_host(i));
     combined_.low ^= pages_[i].low ^ fresh.low;
     combined_.high ^= pages_[i].high ^ fresh.high;

@@ -16,7 +16,7 @@ constexpr char kMagic[8] = {'U', 'S', 'S', 'N', 'A', 'P', '\r', '\n'};
 constexpr int kZstdLevel = 1;
 constexpr size_t kPagesPerChunk = 256;
 
-enum class Part : uint32_t { kConfig = 1, kState = 2, kPages = 3, kEnd = 4 };
+enum class Part : uint32_t { kConfig = 1, kState = 2, kPages = 3, kEnd = 4, kRawPages = 5 };
 
 // Bounds on what a part may claim: page chunks hold at most kPagesPerChunk raw pages and their
 // numbers.
@@ -40,17 +40,14 @@ UserError damaged(std::string seen) {
           .mend = "take the snapshot again"};
 }
 
-Status put_part(const SnapshotSink& sink, Part part, ByteSpan body) {
-  const PartHeader header{static_cast<uint32_t>(part), crc32c(body), body.size()};
-  ByteWriter out;
-  out.put(header.part);
-  out.put(header.crc);
-  out.put(header.size);
-  if (Status s = sink(out.bytes()); !s.ok()) return s;
-  return sink(body);
+void put_part(ByteWriter& out, Part part, ByteSpan body) {
+  out.put(static_cast<uint32_t>(part));
+  out.put(crc32c(body));
+  out.put(static_cast<uint64_t>(body.size()));
+  out.put_bytes(body);
 }
 
-Status put_pages(const SnapshotSink& sink, const GuestMemory& memory) {
+Status put_packed_pages(const SnapshotSink& sink, const GuestMemory& memory) {
   Bytes packed(ZSTD_compressBound(kChunkRaw));
   ByteWriter chunk;
   const auto put_chunk = [&]() -> Status {
@@ -58,7 +55,9 @@ Status put_pages(const SnapshotSink& sink, const GuestMemory& memory) {
         ZSTD_compress(packed.data(), packed.size(), chunk.bytes().data(), chunk.size(), kZstdLevel);
     US_CHECK(!ZSTD_isError(size), "zstd: {}", ZSTD_getErrorName(size));
     chunk = {};
-    return put_part(sink, Part::kPages, {packed.data(), size});
+    ByteWriter part;
+    put_part(part, Part::kPages, {packed.data(), size});
+    return sink(part.bytes());
   };
   for (uint64_t i = 0; i < memory.page_count(); ++i) {
     const uint8_t* page = memory.page_host(i);
@@ -82,6 +81,7 @@ Result<std::pair<Part, Bytes>> get_part(const SnapshotSource& source) {
     case Part::kConfig: most = kConfigMax; break;
     case Part::kState: most = kStateMax; break;
     case Part::kPages: most = ZSTD_compressBound(kChunkRaw); break;
+    case Part::kRawPages: most = kChunkRaw; break;
     case Part::kEnd: most = 0; break;
     default: return damaged(fmt::format("an unknown part {}", header.part));
   }
@@ -92,11 +92,8 @@ Result<std::pair<Part, Bytes>> get_part(const SnapshotSource& source) {
   return std::pair{static_cast<Part>(header.part), std::move(body)};
 }
 
-Status take_pages(GuestMemory& memory, ByteSpan packed) {
-  Bytes raw(kChunkRaw);
-  const size_t size = ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size());
-  if (ZSTD_isError(size)) return damaged(ZSTD_getErrorName(size));
-  ByteReader in({raw.data(), size});
+Status take_raw_pages(GuestMemory& memory, ByteSpan raw) {
+  ByteReader in(raw);
   while (!in.at_end()) {
     const uint64_t index = in.get<uint64_t>();
     const ByteSpan page = in.get_span(kPageSize);
@@ -104,6 +101,13 @@ Status take_pages(GuestMemory& memory, ByteSpan packed) {
     memory.write(memory.page_address(index), page);
   }
   return Done{};
+}
+
+Status take_pages(GuestMemory& memory, ByteSpan packed) {
+  Bytes raw(kChunkRaw);
+  const size_t size = ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size());
+  if (ZSTD_isError(size)) return damaged(ZSTD_getErrorName(size));
+  return take_raw_pages(memory, {raw.data(), size});
 }
 
 Result<std::unique_ptr<Machine>> machine_of(ByteSpan config, OutputSink& output) {
@@ -115,17 +119,41 @@ Result<std::unique_ptr<Machine>> machine_of(ByteSpan config, OutputSink& output)
 
 }  // namespace
 
-Status write_snapshot(Machine& machine, const SnapshotSink& sink) {
-  ByteWriter head, config, state;
+Bytes snapshot_head(const Machine& machine) {
+  ByteWriter head, config;
   head.put_bytes({reinterpret_cast<const uint8_t*>(kMagic), sizeof kMagic});
   head.put(kSnapshotVersion);
-  if (Status s = sink(head.bytes()); !s.ok()) return s;
   encode(machine.config(), config);
+  put_part(head, Part::kConfig, config.bytes());
+  return head.take();
+}
+
+Bytes snapshot_pages(const GuestMemory& memory, std::span<const uint64_t> pages) {
+  ByteWriter out;
+  for (size_t first = 0; first < pages.size(); first += kPagesPerChunk) {
+    ByteWriter chunk;
+    for (const uint64_t page :
+         pages.subspan(first, std::min(kPagesPerChunk, pages.size() - first))) {
+      chunk.put(page);
+      chunk.put_bytes({memory.page_host(page), kPageSize});
+    }
+    put_part(out, Part::kRawPages, chunk.bytes());
+  }
+  return out.take();
+}
+
+Bytes snapshot_tail(Machine& machine) {
+  ByteWriter tail, state;
   machine.save_state(state);
-  if (Status s = put_part(sink, Part::kConfig, config.bytes()); !s.ok()) return s;
-  if (Status s = put_part(sink, Part::kState, state.bytes()); !s.ok()) return s;
-  if (Status s = put_pages(sink, machine.memory()); !s.ok()) return s;
-  return put_part(sink, Part::kEnd, {});
+  put_part(tail, Part::kState, state.bytes());
+  put_part(tail, Part::kEnd, {});
+  return tail.take();
+}
+
+Status write_snapshot(Machine& machine, const SnapshotSink& sink) {
+  if (Status s = sink(snapshot_head(machine)); !s.ok()) return s;
+  if (Status s = put_packed_pages(sink, machine.memory()); !s.ok()) return s;
+  return sink(snapshot_tail(machine));
 }
 
 Result<std::unique_ptr<Machine>> read_snapshot(const SnapshotSource& source, OutputSink& output) {
@@ -165,6 +193,8 @@ Result<std::unique_ptr<Machine>> read_snapshot(const SnapshotSource& source, Out
       state = std::move(body);
     } else if (kind == Part::kPages) {
       if (Status s = take_pages(machine->memory(), body); !s.ok()) return s.error();
+    } else if (kind == Part::kRawPages) {
+      if (Status s = take_raw_pages(machine->memory(), body); !s.ok()) return s.error();
     } else if (kind == Part::kEnd) {
       break;
     }

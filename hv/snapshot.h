@@ -23,6 +23,14 @@ using SnapshotSource = std::function<bool(std::span<uint8_t>)>;
 // dropped, so that it goes on exactly as a restored copy would. Errors: the sink's.
 Status write_snapshot(Machine& machine, const SnapshotSink& sink);
 
+// The pieces a stream is made of, for who sends a machine bit by bit (hv/state_transfer.h): first
+// the head, then pages in any order and as often as they change (the last one counts), then the
+// tail.
+Bytes snapshot_head(const Machine& machine);
+// Pages as they are, not packed: the channel or file below packs.
+Bytes snapshot_pages(const GuestMemory& memory, std::span<const uint64_t> pages);
+Bytes snapshot_tail(Machine& machine);
+
 // A machine restored from the stream; its disk requests in flight are not submitted (see
 // Platform::disk_requests_in_flight). Every length is checked before it is believed. Errors:
 // SNAP-001 no snapshot, SNAP-002 other version, SNAP-003 damaged or cut short, and those of

@@ -29,9 +29,11 @@ class GuestMemory {
   static constexpr uint64_t kLowLimit = 0xc000'0000;    // RAM below the hole ends here at most
   static constexpr uint64_t kHighBase = 0x1'0000'0000;  // the rest starts here
 
-  // Flags kept per 4 KiB page.
-  static constexpr uint8_t kPageDirty = 1;    // written since clear_dirty()
-  static constexpr uint8_t kPageHasCode = 2;  // the processor holds decoded code of this page
+  // Flags kept per 4 KiB page. A write sets one dirty mark for each who clears them.
+  static constexpr uint8_t kDirtyForDigest = 1;    // written since hv/memory_digest.h looked
+  static constexpr uint8_t kPageHasCode = 2;       // the processor holds decoded code of this page
+  static constexpr uint8_t kDirtyForTransfer = 4;  // written since hv/state_transfer.h took it
+  static constexpr uint8_t kPageDirty = kDirtyForDigest | kDirtyForTransfer;
 
   // `size_bytes`: a multiple of 4 KiB, at least 1 MiB. Errors: MEM-001 bad size, MEM-002 host
   // refused.

@@ -89,7 +89,8 @@ bool fill(Cpu& c, TlbBank bank, uint64_t va, bool write, bool may_step, Place& o
   note_local(c.tlb_local[bank], slot, !w.global);
   note_large(c, va, w);
   // Reading alone must not make a clean page count as written.
-  if (write || (writable && (c.memory.page_flags()[index] & GuestMemory::kPageDirty) != 0))
+  if (write || (writable && (c.memory.page_flags()[index] & GuestMemory::kPageDirty) ==
+                                GuestMemory::kPageDirty))
     grant_write(c, e, page, index);
   return true;
 }
