@@ -80,12 +80,14 @@ Next LiveSource::next(hv::Machine& machine) {
       pending_ = std::move(*event);
       return make_anchor(machine);
     }
-    if (!anchored_ || anchor_due(machine)) return make_anchor(machine);
+    if (!anchored_ || anchor_due(machine) || record_wanted(false)) return make_anchor(machine);
 
     const hv::MachineStop stop =
         machine.run({.alarm = machine.point().branches + branches_until_look(machine)});
     if (const auto end = ended(machine, stop)) return *end;
-    if (stop == hv::MachineStop::kIdle) wait_for_something(machine);
+    if (stop != hv::MachineStop::kIdle) continue;
+    if (record_wanted(true)) return make_anchor(machine);
+    wait_for_something(machine);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <thread>
 
@@ -23,6 +24,9 @@ struct LiveOptions {
   // none.
   std::chrono::nanoseconds epoch_length = std::chrono::milliseconds(10);
   uint64_t epochs_per_memory_check = 100;
+  // Asked, on the vCPU thread, before the guest runs (false) and before it idles (true): whether
+  // somebody waits for an input's record, so that an anchor should be dropped now. Empty: nobody.
+  std::function<bool(bool idle)> record_wanted = {};
 };
 
 class LiveSource final : public InputSource {
@@ -44,6 +48,9 @@ class LiveSource final : public InputSource {
   GuestTsc host_tsc() const;
   Clock::time_point when(GuestTsc tsc) const;
   bool anchor_due(hv::Machine& machine);
+  bool record_wanted(bool idle) const {
+    return options_.record_wanted && options_.record_wanted(idle);
+  }
   StampedInput make_anchor(hv::Machine& machine);
   void count_epochs(GuestTsc now);
   std::optional<EndOfInputs> ended(hv::Machine& machine, hv::MachineStop stop) const;

@@ -35,6 +35,8 @@ enum class EndKind : uint8_t {
   kDiverged,     // replay does not match what was recorded
   kOvershoot,    // landing ran past its target
   kMiscount,     // the branch counter is not exact
+  kFenced,       // another side is live: this one lost the arbiter
+  kHandedOver,   // halted for a test failover; the secondary goes live
 };
 
 struct EndOfInputs {
