@@ -37,6 +37,7 @@ uint32_t tie_of(hv::Machine& machine) {
   for (const uint64_t value : r.gpr) bytes.put(value);
   for (const uint64_t value : {r.rflags, r.cr2, r.cr3, machine.interrupts_since_input()})
     bytes.put(value);
+  bytes.put<uint8_t>(machine.vcpu().nmi_waiting());
   // Word by word: the frame may lie across two pages.
   for (uint64_t i = 0; i < kStackWords; ++i) {
     const uint64_t rsp = r.gpr[4] + i * sizeof(uint64_t);

@@ -18,6 +18,7 @@ UserError broken_sections(std::string seen) {
 }
 
 EndOfInputs unusable(std::string detail) { return {EndKind::kLogUnusable, std::move(detail)}; }
+EndOfInputs unusable(const UserError& error) { return {EndKind::kLogUnusable, error.what, error}; }
 
 std::string hex(uint64_t value) { return fmt::format("{:08x}", value); }
 
@@ -61,7 +62,7 @@ Next LogSource::next(hv::Machine&) {
     if (stop_) return EndOfInputs{EndKind::kStoppedByUser, "stopped on request"};
     if (!pending_) {
       auto record = stream_.next();
-      if (!record.ok()) return unusable(record.error().text());
+      if (!record.ok()) return unusable(record.error());
       if (!record->has_value()) {
         done_ = true;
         return EndOfInputs{EndKind::kLogEnded, stream_.end().reason};
@@ -106,9 +107,9 @@ std::optional<EndOfInputs> LogSource::resolve(log::Record& record) {
   if (done == nullptr || done->outcome != log::DiskOutcome::kReRead) return std::nullopt;
   if (!re_read_) return unusable("the recording leaves disk data in its image, and none is given");
   auto data = re_read_(done->device, done->offset, done->length, done->data_crc);
-  if (!data) return unusable("a disk image has changed since it was recorded");
+  if (!data.ok()) return unusable(data.error());
   done->outcome = log::DiskOutcome::kData;
-  done->data = std::move(*data);
+  done->data = std::move(data).value();
   return std::nullopt;
 }
 

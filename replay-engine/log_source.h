@@ -26,10 +26,10 @@ Result<LogOpening> read_opening(log::LogStream& stream);
 
 class LogSource final : public InputSource {
  public:
-  // Resolves a read that is to be repeated from an unchanged disk image; empty: such records end
-  // the replay with kLogUnusable.
-  using ReRead = std::function<std::optional<Bytes>(uint8_t device, uint64_t offset,
-                                                    uint64_t length, uint32_t crc)>;
+  // Resolves a read that is to be repeated from an unchanged disk image; its error, and such a
+  // record where there is no function, end the replay with kLogUnusable.
+  using ReRead =
+      std::function<Result<Bytes>(uint8_t device, uint64_t offset, uint64_t length, uint32_t crc)>;
 
   LogSource(log::LogStream& stream, std::optional<log::Record> first, ReRead re_read = {});
 

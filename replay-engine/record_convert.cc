@@ -1,5 +1,6 @@
 #include "replay-engine/record_convert.h"
 
+#include "base/crc32c.h"
 #include "base/overloaded.h"
 
 namespace us::replay {
@@ -34,6 +35,11 @@ log::Body body_of(const hv::Input& input) {
                           log::DiskDone done{.device = in.device, .request = in.request};
                           if (!in.ok) {
                             done.outcome = log::DiskOutcome::kFailed;
+                          } else if (in.image_offset && !in.data.empty()) {
+                            done.outcome = log::DiskOutcome::kReRead;
+                            done.offset = *in.image_offset;
+                            done.length = in.data.size();
+                            done.data_crc = crc32c(in.data);
                           } else if (!in.data.empty()) {
                             done.outcome = log::DiskOutcome::kData;
                             done.data = in.data;

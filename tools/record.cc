@@ -1,8 +1,12 @@
 // `understudy record`: a live run whose inputs go into a log.
 #include <chrono>
+#include <filesystem>
+#include <unistd.h>
 
 #include "hv/machine_config.h"
 #include "logchannel/log_writer.h"
+#include "pmu/profile.h"
+#include "tools/progress.h"
 #include "tools/recording.h"
 #include "tools/session.h"
 #include "tools/stats.h"
@@ -15,16 +19,36 @@ namespace {
 
 struct RecordOptions {
   VmOptions vm;
-  std::string folder, stats, size_max;
+  std::string folder, stats, size_max, pmu_profile;
   double time_limit_seconds = 0;
   double epoch_ms = 10;
 };
 
 Bytes to_bytes(const std::string& text) { return {text.begin(), text.end()}; }
 
+// The options over the description; paths absolute, so that the recording can be replayed from
+// elsewhere.
+Result<VmConfig> resolve(const RecordOptions& options) {
+  auto config = options.vm.resolve();
+  if (!config.ok()) return config;
+  if (!options.pmu_profile.empty()) config->pmu_profile = options.pmu_profile;
+  for (VmDisk& disk : config->disks) disk.path = std::filesystem::absolute(disk.path).string();
+  if (const auto found = check_vm_config(*config); !found.empty()) return found.front();
+  return config;
+}
+
+// The host's profile, if one is named; a host that is unfit is refused.
+Result<std::optional<pmu::HostProfile>> read_profile(const VmConfig& config) {
+  if (config.pmu_profile.empty()) return std::optional<pmu::HostProfile>();
+  auto profile = pmu::load_profile(config.pmu_profile);
+  if (!profile.ok()) return profile.error();
+  if (auto refused = pmu::refuse_to_record(*profile, config.pmu_profile)) return *refused;
+  return std::optional(std::move(profile).value());
+}
+
 // The machine's description, so that the log says everything replay needs but the files beside it.
 Status describe(replay::Recorder& recorder, const RecordOptions& options, const VmConfig& config,
-                const hv::MachineConfig& machine) {
+                const hv::MachineConfig& machine, const std::optional<pmu::HostProfile>& profile) {
   auto boot = keep_boot_files(options.folder, config);
   if (!boot.ok()) return boot.error();
   ByteWriter machine_bytes;
@@ -33,6 +57,7 @@ Status describe(replay::Recorder& recorder, const RecordOptions& options, const 
   recorder.add_section("machine", machine_bytes.bytes());
   recorder.add_section("boot", *boot);
   recorder.add_section("host", host_section());
+  if (profile) recorder.add_section("pmu", to_bytes(pmu::to_toml(*profile)));
   return Done{};
 }
 
@@ -45,10 +70,26 @@ replay::LiveOptions live_options(const RecordOptions& options) {
   return live;
 }
 
+// How much of a run with a limit is done; of one without, nobody knows.
+std::function<std::optional<double>()> part_done(const RecordOptions& options,
+                                                 const log::LogWriter& log, uint64_t bytes_max) {
+  const auto started = std::chrono::steady_clock::now();
+  return [&options, &log, bytes_max, started]() -> std::optional<double> {
+    std::optional<double> done;
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - started;
+    if (options.time_limit_seconds > 0) done = passed.count() / options.time_limit_seconds;
+    if (bytes_max > 0)
+      done = std::max(done.value_or(0),
+                      static_cast<double>(log.bytes_written()) / static_cast<double>(bytes_max));
+    return done;
+  };
+}
+
 Result<int> record(const RecordOptions& options, const Globals& globals) {
-  auto config = options.vm.resolve();
+  auto config = resolve(options);
   if (!config.ok()) return config.error();
-  if (const auto found = check_vm_config(*config); !found.empty()) return found.front();
+  auto profile = read_profile(*config);
+  if (!profile.ok()) return profile.error();
   log::LogWriterOptions writer_options;
   if (!options.size_max.empty()) {
     const auto bytes = parse_size(options.size_max, "--size-limit");
@@ -56,7 +97,7 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
     writer_options.bytes_max = *bytes;
   }
   SignalWatch signals;
-  auto live = LiveWorld::open(*config);
+  auto live = LiveWorld::open(*config, true);
   if (!live.ok()) return live.error();
   const hv::MachineConfig machine_wanted = machine_config(*config, (*live)->world().disk_sizes());
   LateSink sink;
@@ -72,11 +113,18 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
   if (!writer.ok()) return writer.error();
   log::LogWriter& log = **writer;
   replay::Recorder recorder(log, [&log] { return log.limit_reached(); });
-  if (Status s = describe(recorder, options, *config, machine_wanted); !s.ok()) return s.error();
+  if (Status s = describe(recorder, options, *config, machine_wanted, *profile); !s.ok())
+    return s.error();
+  if (Status s = log.flush(); !s.ok()) return s.error();
+  // Where stdout is a terminal the guest's console is on it.
+  ProgressLine line(globals, ::isatty(STDOUT_FILENO) == 0);
+  ProgressObserver observer("record", recorder, line,
+                            part_done(options, log, writer_options.bytes_max), "its limit");
 
   const auto started = std::chrono::steady_clock::now();
   const replay::EndOfInputs end =
-      run_live(**live, machine, live_options(options), &recorder, signals);
+      run_live(**live, machine, live_options(options), &observer, signals);
+  line.clear();
   recorder.finish(machine, end);
   const Status closed = log.close();
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
@@ -115,6 +163,8 @@ void add_record(CLI::App& app, const Globals& globals, int& exit_code) {
                    "stop when the log is this long, e.g. 64M; the recording stays valid (exit 7)");
   verb->add_option("--epoch-ms", options->epoch_ms,
                    "guest time between two state digests, milliseconds; 0: none");
+  verb->add_option("--pmu-profile", options->pmu_profile,
+                   "host profile (TOML) to keep in the recording; replay models its counter");
   verb->callback([options, &globals, &exit_code] {
     const auto result = record(*options, globals);
     exit_code = result.ok() ? *result : report(result.error());

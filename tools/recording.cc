@@ -119,7 +119,20 @@ Result<RecordedVm> read_description(const fs::path& folder, const replay::Sectio
     if (Status s = check(result.boot.initrd, json["initrd"].get<std::string>()); !s.ok())
       return s.error();
   }
+  if (const Bytes* pmu = section("pmu")) {
+    auto profile = pmu::parse_profile(to_text(*pmu), "the recording's pmu section");
+    if (!profile.ok()) return broken_section("pmu");
+    result.profile = std::move(profile).value();
+  }
   return result;
+}
+
+uint64_t recording_bytes(const fs::path& folder) {
+  std::error_code failed;
+  uint64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(folder, failed))
+    if (entry.is_regular_file(failed)) bytes += entry.file_size(failed);
+  return bytes;
 }
 
 Bytes host_section() {

@@ -2,8 +2,12 @@
 // and dropped, except for the console's, which is shown.
 #include <chrono>
 #include <cstdio>
+#include <unistd.h>
 
 #include "logchannel/log_reader.h"
+#include "pmu/profile.h"
+#include "tools/image_reader.h"
+#include "tools/progress.h"
 #include "tools/recording.h"
 #include "tools/session.h"
 #include "tools/stats.h"
@@ -14,22 +18,29 @@ namespace us::tools {
 namespace {
 
 struct ReplayOptions {
-  std::string folder, stats;
+  std::string folder, stats, pmu_profile;
+  std::vector<std::string> images;
   uint64_t goto_branches = 0;
   bool has_goto = false;
 };
 
-// Console text to stdout; frames and disk requests have no world to go to.
+// Console text to stdout; frames and disk requests have no world to go to. A line of progress on
+// the same terminal makes way, and comes back once the guest has ended its own.
 class ReplaySink final : public hv::OutputSink {
  public:
+  explicit ReplaySink(ProgressLine& line) : line_(line) {}
   void frame(uint8_t, Bytes) override {}
   void disk(hv::DiskRequest) override {}
   void console(uint8_t, ByteSpan bytes) override {
+    if (on_terminal_) line_.clear();
     std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+    if (on_terminal_ && !bytes.empty()) line_.hold(bytes.back() != '\n');
   }
   void flush() { std::fflush(stdout); }
 
  private:
+  ProgressLine& line_;
+  const bool on_terminal_ = ::isatty(STDOUT_FILENO) == 1;
 };
 
 struct Replayed {
@@ -41,16 +52,35 @@ struct Replayed {
   Digest final_digest;
 };
 
-Replayed run_log(hv::Machine& machine, log::LogStream& stream, std::optional<log::Record> first,
-                 const ReplayOptions& options) {
-  replay::LogSource source(stream, std::move(first));
+// What a replay works with besides its machine.
+struct ReplayParts {
+  log::LogReader& log;
+  std::optional<log::Record> first;
+  pmu::HostProfile profile;
+  ImageReader images;
+  ProgressLine& line;
+  uint64_t log_bytes = 0;  // of the whole recording
+};
+
+Replayed run_log(hv::Machine& machine, ReplayParts& parts, const ReplayOptions& options) {
+  replay::LogSource source(
+      parts.log, std::move(parts.first),
+      [&parts](uint8_t device, uint64_t offset, uint64_t length, uint32_t crc) {
+        return parts.images.read(device, offset, length, crc);
+      });
   if (options.has_goto) source.stop_at(Branches(options.goto_branches));
   replay::Verifier verifier;
-  replay::Lander lander;
+  ProgressObserver observer(
+      "replay", verifier, parts.line,
+      [&parts]() -> std::optional<double> {
+        return static_cast<double>(parts.log.bytes()) / static_cast<double>(parts.log_bytes);
+      },
+      "the log");
+  replay::Lander lander(replay::landing_profile(parts.profile, machine));
   Replayed result;
   SignalWatch signals;
   signals.on_stop([&source] { source.request_stop(); });
-  result.end = replay::run_loop(machine, source, lander, &verifier);
+  result.end = replay::run_loop(machine, source, lander, &observer);
   signals.on_stop({});
   if (options.has_goto && result.end.kind == replay::EndKind::kStoppedByUser) {
     // From the last input before the point, the rest of the way has none.
@@ -69,8 +99,7 @@ Replayed run_log(hv::Machine& machine, log::LogStream& stream, std::optional<log
 }
 
 void compare_final(Replayed& r) {
-  const bool at_end = r.recorded_digest && r.end.kind != replay::EndKind::kDiverged &&
-                      r.end.kind != replay::EndKind::kOvershoot;
+  const bool at_end = r.recorded_digest && r.end.kind != replay::EndKind::kDiverged && !r.end.error;
   if (!at_end || *r.recorded_digest == r.final_digest) return;
   r.end = {replay::EndKind::kDiverged, fmt::format("the final digest is {}, recorded was {}",
                                                    r.final_digest.hex(), r.recorded_digest->hex())};
@@ -87,38 +116,84 @@ Outcome replay_outcome(const Replayed& r) {
   return outcome;
 }
 
+// The profile named now, else the recorded one, else none: an exact counter.
+Result<pmu::HostProfile> profile_of(const ReplayOptions& options, const RecordedVm& recorded) {
+  if (!options.pmu_profile.empty()) return pmu::load_profile(options.pmu_profile);
+  return recorded.profile.value_or(pmu::HostProfile{.event = "model", .exact = true});
+}
+
+// Images as named now, else where they were when the recording was made.
+ImageReader images_of(const ReplayOptions& options, const RecordedVm& recorded) {
+  std::vector<std::string> paths = options.images;
+  for (size_t i = paths.size(); i < recorded.config.disks.size(); ++i)
+    paths.push_back(recorded.config.disks[i].path);
+  return ImageReader(std::move(paths));
+}
+
+nlohmann::json stats_of(const Replayed& result, const Outcome& outcome, const log::LogReader& log,
+                        nlohmann::json stats) {
+  stats["log_bytes"] = log.bytes();
+  stats["records"] = log.records();
+  stats["landings"] = result.landings.landings;
+  stats["landing_steps_max"] = result.landings.steps_max;
+  stats["landing_steps"] = result.landings.steps;
+  stats["landing_overshoots"] = result.landings.overshoots;
+  stats["landing_skid_max"] = result.landings.skid_max;
+  stats["landing_alarms_lost"] = result.landings.alarms_lost;
+  stats["epochs"] = result.verified_epochs;
+  stats["verified_epochs"] = result.verified_epochs;
+  stats["divergences"] = outcome.code == ExitCode::kDivergence ? 1 : 0;
+  stats["final_digest"] = result.final_digest.hex();
+  return stats;
+}
+
+// A recording killed before it had described its machine: nothing to replay, and no damage.
+bool ended_early(const replay::LogOpening& opening, const log::LogReader& log) {
+  return !opening.first && opening.sections.count("boot") == 0 && log.end().ended &&
+         !log.end().complete;
+}
+
 Result<int> replay(const ReplayOptions& options, const Globals& globals) {
   auto reader = log::LogReader::open(options.folder);
   if (!reader.ok()) return reader.error();
   auto opening = replay::read_opening(**reader);
   if (!opening.ok()) return opening.error();
+  if (ended_early(*opening, **reader))
+    return finish(globals,
+                  {ExitCode::kStoppedAtLimit,
+                   "the log ends before its machine is described, "
+                   "nothing to replay: " +
+                       (*reader)->end().reason},
+                  {}, "");
   auto recorded = read_description(options.folder, opening->sections);
   if (!recorded.ok()) return recorded.error();
+  auto profile = profile_of(options, *recorded);
+  if (!profile.ok()) return profile.error();
 
-  ReplaySink sink;
+  ProgressLine line(globals, true);
+  ReplaySink sink(line);
   auto made = hv::Machine::create(recorded->machine, sink);
   if (!made.ok()) return made.error();
   hv::Machine& machine = **made;
   if (const Status s = machine.boot(recorded->boot); !s.ok()) return s.error();
 
   const auto started = std::chrono::steady_clock::now();
-  Replayed result = run_log(machine, **reader, std::move(opening->first), options);
+  ReplayParts parts{.log = **reader,
+                    .first = std::move(opening->first),
+                    .profile = std::move(*profile),
+                    .images = images_of(options, *recorded),
+                    .line = line,
+                    .log_bytes = recording_bytes(options.folder)};
+  Replayed result = run_log(machine, parts, options);
+  line.clear();
   sink.flush();
   compare_final(result);
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
   const Outcome outcome = replay_outcome(result);
+  if (result.end.error) report(*result.end.error);
   if (!options.stats.empty()) {
-    auto stats = run_stats(machine, outcome, wall.count());
-    stats["log_bytes"] = (*reader)->bytes();
-    stats["records"] = (*reader)->records();
-    stats["landings"] = result.landings.landings;
-    stats["landing_steps_max"] = result.landings.steps_max;
-    stats["landing_steps"] = result.landings.steps;
-    stats["landing_overshoots"] = result.landings.overshoots;
-    stats["epochs"] = result.verified_epochs;
-    stats["verified_epochs"] = result.verified_epochs;
-    stats["divergences"] = outcome.code == ExitCode::kDivergence ? 1 : 0;
-    stats["final_digest"] = result.final_digest.hex();
+    const auto stats =
+        stats_of(result, outcome, **reader, run_stats(machine, outcome, wall.count()));
     if (const Status s = write_text(options.stats, stats.dump(2) + "\n"); !s.ok()) return s.error();
   }
   return finish(globals, outcome, machine.point(), "");
@@ -134,6 +209,12 @@ void add_replay(CLI::App& app, const Globals& globals, int& exit_code) {
   verb->add_option("--stats", options->stats, "write statistics (JSON) to this file at the end");
   CLI::Option* where =
       verb->add_option("--goto", options->goto_branches, "stop at this conditional branch count");
+  verb->add_option("--pmu-profile", options->pmu_profile,
+                   "host profile (TOML): margin, minimum period, and the counter to model");
+  verb->add_option("--image", options->images,
+                   "disk images, in order, for recordings that left disk data in them; else those "
+                   "recorded")
+      ->take_all();
   verb->callback([options, where, &globals, &exit_code] {
     options->has_goto = where->count() > 0;
     const auto result = replay(*options, globals);

@@ -19,10 +19,12 @@ LiveWorld::~LiveWorld() {
   if (world_ != nullptr) world_->stop();
 }
 
-Result<std::unique_ptr<LiveWorld>> LiveWorld::open(const VmConfig& config) {
+Result<std::unique_ptr<LiveWorld>> LiveWorld::open(const VmConfig& config, bool image_offsets) {
   hv::WorldConfig wanted;
   for (const VmDisk& disk : config.disks)
-    wanted.disks.push_back({.path = disk.path, .read_only = disk.read_only});
+    wanted.disks.push_back({.path = disk.path,
+                            .read_only = disk.read_only,
+                            .tell_offsets = image_offsets && disk.secondary_reads_disk});
   for (const VmNet& net : config.nets) {
     auto spec = hv::parse_net_spec(net.backend);
     if (!spec.ok()) return spec.error();
@@ -91,7 +93,8 @@ Outcome outcome_of(const replay::EndOfInputs& end) {
     case EndKind::kTimeLimit:
     case EndKind::kSizeLimit: return {ExitCode::kStoppedAtLimit, end.detail};
     case EndKind::kLogEnded: return {ExitCode::kStoppedAtLimit, "the log ends here: " + end.detail};
-    case EndKind::kLogUnusable: return {ExitCode::kLogUnreadable, end.detail};
+    case EndKind::kLogUnusable:
+      return {end.error ? end.error->exit_code : ExitCode::kLogUnreadable, end.detail};
     case EndKind::kDiskFull: return {ExitCode::kStoppedAtLimit, end.detail};
     case EndKind::kDiverged: return {ExitCode::kDivergence, "diverged: " + end.detail};
     case EndKind::kOvershoot:

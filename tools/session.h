@@ -46,8 +46,10 @@ class LateSink final : public hv::OutputSink {
 class LiveWorld {
  public:
   // Opens disks, networks and the console of `config`. Errors: those of World::open and
-  // parse_net_spec.
-  static Result<std::unique_ptr<LiveWorld>> open(const VmConfig& config);
+  // parse_net_spec. `image_offsets`: disks with secondary_reads = "disk" say where their data is,
+  // for a log that leaves it in the image.
+  static Result<std::unique_ptr<LiveWorld>> open(const VmConfig& config,
+                                                 bool image_offsets = false);
   ~LiveWorld();
 
   // Events kick this machine from now on; null: nobody.

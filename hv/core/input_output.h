@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -31,6 +32,9 @@ struct DiskDoneInput {
   uint32_t request = 0;
   bool ok = true;
   Bytes data;
+  // Where in the disk's image the data still is, and stays unless somebody else changes it: a log
+  // may keep this instead of the data.
+  std::optional<uint64_t> image_offset = std::nullopt;
 };
 // Bytes typed on console `device` (0: the serial port, 1: the virtio console).
 struct ConsoleInput {

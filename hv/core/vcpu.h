@@ -79,6 +79,8 @@ class Vcpu {
   // Delivers an NMI before the next instruction unless one is in service; then right after its
   // IRET.
   virtual void inject_nmi() = 0;
+  // An injected NMI has not been delivered yet.
+  virtual bool nmi_waiting() const = 0;
   virtual bool halted() const = 0;
 
   // Makes a running run() return kKicked soon (or the next one, at once). From any thread.

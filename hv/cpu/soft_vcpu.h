@@ -22,6 +22,7 @@ class SoftVcpu final : public Vcpu {
   bool interruptible() const override;
   void inject_interrupt(uint8_t vector) override;
   void inject_nmi() override;
+  bool nmi_waiting() const override { return cpu_->nmi_pending; }
   bool halted() const override { return cpu_->halted; }
   void kick() override;
   Registers registers() const override;

@@ -95,6 +95,8 @@ bool must_wait(const DiskRequest& later, const DiskRequest& earlier) {
          earlier.offset < later.offset + later.length;
 }
 
+constexpr size_t kChangedRangesMax = 100'000;
+
 bool bounded_by_data(DiskOp op) { return op == DiskOp::kRead || op == DiskOp::kWrite; }
 
 }  // namespace
@@ -117,12 +119,16 @@ Result<std::unique_ptr<DiskBackend>> DiskBackend::open(const DiskImage& config, 
                       fmt::format("the disk {} is in use", config.path), std::strerror(errno),
                       "a disk that no other machine writes to",
                       "stop the other machine, or use a copy");
-  return std::unique_ptr<DiskBackend>(new DiskBackend(std::move(fd), static_cast<uint64_t>(size),
-                                                      config.read_only, std::move(done)));
+  return std::unique_ptr<DiskBackend>(
+      new DiskBackend(std::move(fd), static_cast<uint64_t>(size), config, std::move(done)));
 }
 
-DiskBackend::DiskBackend(Fd fd, uint64_t size, bool read_only, DoneHandler done)
-    : fd_(std::move(fd)), size_(size), read_only_(read_only), done_(std::move(done)) {
+DiskBackend::DiskBackend(Fd fd, uint64_t size, const DiskImage& config, DoneHandler done)
+    : fd_(std::move(fd)),
+      size_(size),
+      read_only_(config.read_only),
+      tell_offsets_(config.tell_offsets),
+      done_(std::move(done)) {
   for (unsigned i = 0; i < kWorkers; ++i)
     workers_.emplace_back([this] {
       begin_thread("us-disk");
@@ -193,16 +199,47 @@ bool DiskBackend::acceptable(const DiskRequest& request) const {
   return request.op != DiskOp::kWrite || request.length == request.data.size();
 }
 
-DiskDoneInput DiskBackend::perform(DiskRequest& request) const {
+// A range may be noted before it is written: a read of it then says its data itself.
+void DiskBackend::note_change(const DiskRequest& request) {
+  if (!tell_offsets_ || request.length == 0) return;
+  const std::lock_guard lock(mutex_);
+  uint64_t begin = request.offset, end = request.offset + request.length;
+  auto next = changed_ranges_.upper_bound(begin);
+  if (next != changed_ranges_.begin() && std::prev(next)->second >= begin) --next;
+  while (next != changed_ranges_.end() && next->first <= end) {
+    begin = std::min(begin, next->first);
+    end = std::max(end, next->second);
+    next = changed_ranges_.erase(next);
+  }
+  changed_ranges_.emplace(begin, end);
+  if (changed_ranges_.size() <= kChangedRangesMax) return;
+  // Scattered writes without end: what lies between counts as written, too.
+  const uint64_t first = changed_ranges_.begin()->first, last = changed_ranges_.rbegin()->second;
+  changed_ranges_.clear();
+  changed_ranges_.emplace(first, last);
+}
+
+bool DiskBackend::unchanged(uint64_t offset, uint64_t length) {
+  const std::lock_guard lock(mutex_);
+  auto next = changed_ranges_.lower_bound(offset + length);
+  return next == changed_ranges_.begin() || std::prev(next)->second <= offset;
+}
+
+void DiskBackend::read(const DiskRequest& request, DiskDoneInput& done) {
+  done.data.resize(request.length);
+  done.ok = read_all(fd_.get(), done.data.data(), request.length, request.offset);
+  if (!done.ok) done.data.clear();
+  if (done.ok && tell_offsets_ && unchanged(request.offset, request.length))
+    done.image_offset = request.offset;
+}
+
+DiskDoneInput DiskBackend::perform(DiskRequest& request) {
   DiskDoneInput done{.device = request.device, .request = request.request, .ok = false, .data = {}};
   if (!acceptable(request)) return done;
   const int fd = fd_.get();
+  if (request.op != DiskOp::kRead && request.op != DiskOp::kFlush) note_change(request);
   switch (request.op) {
-    case DiskOp::kRead:
-      done.data.resize(request.length);
-      done.ok = read_all(fd, done.data.data(), request.length, request.offset);
-      if (!done.ok) done.data.clear();
-      break;
+    case DiskOp::kRead: read(request, done); break;
     case DiskOp::kWrite:
       done.ok = write_all(fd, request.data.data(), request.length, request.offset);
       break;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -29,6 +30,9 @@ constexpr uint64_t kDiskRequestMax = 64ull << 20;
 struct DiskImage {
   std::string path = {};
   bool read_only = false;
+  // Completions of reads say where in the image their data is, as long as this disk's user has not
+  // written there: for logs that leave disk data in the image.
+  bool tell_offsets = false;
 };
 
 class DiskBackend {
@@ -64,21 +68,27 @@ class DiskBackend {
   };
   using Queue = std::list<Pending>;  // in submission order; done ones are taken out
 
-  DiskBackend(Fd fd, uint64_t size, bool read_only, DoneHandler done);
+  DiskBackend(Fd fd, uint64_t size, const DiskImage& config, DoneHandler done);
   void work();
   Queue::iterator next_runnable();
-  DiskDoneInput perform(DiskRequest& request) const;
+  DiskDoneInput perform(DiskRequest& request);
+  void read(const DiskRequest& request, DiskDoneInput& done);
+  void note_change(const DiskRequest& request);
+  bool unchanged(uint64_t offset, uint64_t length);
   bool acceptable(const DiskRequest& request) const;
 
   const Fd fd_;
   const uint64_t size_;
   const bool read_only_;
+  const bool tell_offsets_;
   const DoneHandler done_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
   Queue queue_;           // under mutex_
   bool stopped_ = false;  // under mutex_
+  // Ranges written so far, begin to end, neither touching nor overlapping; under mutex_.
+  std::map<uint64_t, uint64_t> changed_ranges_;
   std::vector<std::thread> workers_;
 };
 

@@ -137,7 +137,10 @@ TEST_CASE("an NMI blocks the next one until IRET") {
   g.put(kCodeAt, {0x90, 0x90, 0x90, 0xf4});
   g.put(handler_of(kNmiVector), {0x48, 0xcf});
   g.vcpu.inject_nmi();
-  CHECK(g.vcpu.step() == StopReason::kStepped);  // delivers, then does the IRETQ
+  CHECK(g.vcpu.step() == StopReason::kStepped);  // delivers it
+  CHECK(g.cpu().nmi_blocked);
+  CHECK(g.cpu().rip == handler_of(kNmiVector));
+  CHECK(g.vcpu.step() == StopReason::kStepped);  // the IRETQ
   CHECK(!g.cpu().nmi_blocked);
   CHECK(g.cpu().rip == kCodeAt);
   deliver_external(g.cpu(), kNmiVector);
