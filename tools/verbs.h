@@ -14,9 +14,14 @@ struct Globals {
 void add_run(CLI::App& app, const Globals& globals, int& exit_code);
 void add_record(CLI::App& app, const Globals& globals, int& exit_code);
 void add_replay(CLI::App& app, const Globals& globals, int& exit_code);
+void add_protect(CLI::App& app, const Globals& globals, int& exit_code);
+void add_standby(CLI::App& app, const Globals& globals, int& exit_code);
 void add_log(CLI::App& app, const Globals& globals, int& exit_code);
 void add_vm(CLI::App& app, const Globals& globals, int& exit_code);
 void add_trace(CLI::App& app, const Globals& globals, int& exit_code);
+void add_status(CLI::App& app, const Globals& globals, int& exit_code);
+// failover, stop, enable, disable.
+void add_operator(CLI::App& app, const Globals& globals, int& exit_code);
 void add_version(CLI::App& app, const Globals& globals, int& exit_code);
 
 }  // namespace us::tools
