@@ -314,3 +314,111 @@ case_unknown_option() {
   us run --no-such-option
   expect_status 2
 }
+
+# --- recordings: disk data left in its image, host profiles, kills
+
+# A recorded guest that reads a disk whose data stays in the image.
+record_reads() {
+  head -c 4194304 /dev/urandom >disk.img
+  cp disk.img before.img
+  guest record "sha256sum /dev/vda; echo changed >/dev/vda; sync; sha256sum /dev/vda" -o recording \
+    --disk disk.img,reads=disk
+  expect_status 0
+  tr -d '\r' <out | grep -qx "$(sha256sum <before.img | cut -c 1-64)  /dev/vda" || fail "the guest read something else"
+  mv out recorded.txt
+}
+
+case_reads_from_image() {
+  need_images
+  record_reads
+  us log info --json recording
+  mv out info.json
+  [[ $(json info.json bytes) -lt 1000000 ]] || fail "the disk's data is in the log"
+  # The guest wrote to the image since.
+  us replay recording
+  expect_error REC-004 5
+  expect_talk 'put the image back as it was when the recording began'
+  us replay recording --image before.img --stats replay.json
+  expect_status 0
+  cmp out recorded.txt || fail "the console differs"
+  expect_json replay.json divergences 0
+  us replay recording --image nowhere.img
+  expect_error REC-003 5
+}
+
+profile_of() { # SKID MARGIN
+  cat >profile.toml <<END
+schema = "understudy.host-profile.v1"
+event = "model"
+margin = $2
+[model]
+skid = "$1"
+END
+}
+
+case_profile() {
+  need_images
+  profile_of skylake 101
+  guest record 'echo hello' -o recording --pmu-profile profile.toml
+  expect_status 0
+  us replay recording --stats replay.json
+  expect_status 0
+  expect_json replay.json landing_overshoots 0
+  expect_json replay.json landing_skid_max '[1-9][0-9]*'
+  expect_json replay.json landing_steps '[1-9][0-9]*'
+  profile_of fixed:100 10
+  us replay recording --stats replay.json --pmu-profile profile.toml
+  expect_error PMU-011 5
+  expect_talk 'the alarm was 100 branches late, the margin is 10'
+  expect_talk 'understudy calibrate -o host.toml'
+  expect_json replay.json landing_overshoots 1
+}
+
+case_unfit_host() {
+  need_images
+  profile_of none 0
+  sed -i '/^margin/a quirks = ["smi-leak"]' profile.toml
+  guest record true -o recording --pmu-profile profile.toml
+  expect_error PMU-010 3
+  expect_talk 'smi-leak'
+  [[ ! -e recording ]] || fail "a recording was begun"
+  us record --kernel "$US_IMAGES/vmlinuz" -o recording --pmu-profile nowhere.toml
+  expect_error PMU-001 2
+}
+
+# The long form, with more guests and other moments, is tests/long/kill_many.sh.
+case_killed() {
+  need_program gcc gcc
+  multiboot endless
+  local round pid try
+  for round in 1 2 3 4 5 6; do
+    "$UNDERSTUDY" -q record -o "rec$round" --kernel endless.elf --memory 32M >up 2>err </dev/null &
+    pid=$!
+    for ((try = 0; try < 600; ++try)); do
+      if [[ -e rec$round/manifest ]]; then break; fi
+      sleep 0.1
+    done
+    sleep "0.$((RANDOM % 9))"
+    kill -KILL "$pid"
+    wait "$pid" 2>/dev/null || true
+    us log info --json "rec$round"
+    expect_status 0
+    grep -q '"complete": false' out || fail "a killed recording passes as complete"
+    us replay "rec$round" --stats replay.json
+    expect_status 7
+    expect_talk '^understudy: the log ends (here|before its machine is described)'
+    grep -q 'nothing to replay' err || expect_json replay.json divergences 0
+  done
+}
+
+case_progress() {
+  need_images
+  need_program script bsdutils
+  guest record 'i=0; while [ $i -lt 30000 ]; do i=$((i + 1)); done' -o recording
+  expect_status 0
+  us replay recording
+  ! grep -q $'\r.*replay: instruction' err || fail "progress where no terminal is"
+  script -qec "'$UNDERSTUDY' replay recording >console.txt" /dev/null >typed.txt </dev/null
+  tr '\r' '\n' <typed.txt | grep -qE 'replay: instruction [0-9.]+ [kMG], [0-9]+% of the log, [0-9.]+ [kM]/s, [0-9]+ s left' ||
+    fail "no progress on the terminal: $(cat typed.txt)"
+}
