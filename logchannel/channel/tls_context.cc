@@ -16,8 +16,16 @@ constexpr char kCiphers[] = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256
 constexpr unsigned char kPskCipher[] = {0x13, 0x01};  // TLS_AES_128_GCM_SHA256, RFC 8446 B.4
 constexpr std::string_view kPskIdentity = "understudy-1";
 
+// Where OpenSSL's context keeps ours.
+int context_index() {
+  static const int index = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+  US_CHECK(index >= 0);
+  return index;
+}
+
 const TlsContext& context_of(SSL* ssl) {
-  return *static_cast<const TlsContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+  return *static_cast<const TlsContext*>(
+      SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), context_index()));
 }
 
 SSL_SESSION* session_of_key(SSL* ssl) {
@@ -90,7 +98,7 @@ Status TlsContext::load(const Credentials& credentials) {
   SSL_CTX_set_num_tickets(context_, 0);
   SSL_CTX_set_max_early_data(context_, 0);
   SSL_CTX_set_session_cache_mode(context_, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_app_data(context_, this);
+  US_CHECK(SSL_CTX_set_ex_data(context_, context_index(), this) == 1);
   // OpenSSL wants one wherever a session and a peer to verify meet.
   const auto* name = reinterpret_cast<const unsigned char*>(kPskIdentity.data());
   US_CHECK(SSL_CTX_set_session_id_context(context_, name, kPskIdentity.size()) == 1);
