@@ -17,10 +17,8 @@ int main(int argc, char** argv) {
   add_run(app, globals, exit_code);
   add_record(app, globals, exit_code);
   add_replay(app, globals, exit_code);
-#ifdef US_FT_PENDING
   add_protect(app, globals, exit_code);
   add_standby(app, globals, exit_code);
-#endif
   add_log(app, globals, exit_code);
   add_vm(app, globals, exit_code);
   add_trace(app, globals, exit_code);

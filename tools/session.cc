@@ -97,6 +97,8 @@ Outcome outcome_of(const replay::EndOfInputs& end) {
       return {end.error ? end.error->exit_code : ExitCode::kLogUnreadable, end.detail};
     case EndKind::kDiskFull: return {ExitCode::kStoppedAtLimit, end.detail};
     case EndKind::kDiverged: return {ExitCode::kDivergence, "diverged: " + end.detail};
+    case EndKind::kFenced: return {ExitCode::kRefusedToGoLive, "halted: " + end.detail};
+    case EndKind::kHandedOver: return {ExitCode::kDone, end.detail};
     case EndKind::kOvershoot:
     case EndKind::kMiscount:
       return {end.error ? end.error->exit_code : ExitCode::kDivergence, end.detail};

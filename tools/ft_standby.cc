@@ -1,0 +1,173 @@
+#include "tools/ft_standby.h"
+
+#include "hv/snapshot.h"
+
+namespace us::tools {
+namespace {
+
+using replay::InboundLog;
+
+UserError bad_session(std::string seen) {
+  return {.id = "FT-010",
+          .exit_code = ExitCode::kIncompatible,
+          .what = "the primary's session cannot be used",
+          .seen = std::move(seen),
+          .needed = "a description of the VM, its state, then its log",
+          .mend = "run the same build of understudy on both hosts"};
+}
+
+// The machine's state as a stream of bytes out of the log's sections.
+class StateReader {
+ public:
+  StateReader(InboundLog& log, std::optional<log::Record>& next) : log_(log), next_(next) {}
+
+  bool read(std::span<uint8_t> out) {
+    while (!out.empty()) {
+      if (at_ == current_.size() && !advance()) return false;
+      const size_t n = std::min(out.size(), current_.size() - at_);
+      std::memcpy(out.data(), current_.data() + at_, n);
+      at_ += n;
+      out = out.subspan(n);
+    }
+    return true;
+  }
+
+ private:
+  bool advance() {
+    for (;;) {
+      if (!next_) {
+        auto record = log_.next();
+        if (!record.ok() || !record->has_value()) return false;
+        next_ = std::move(**record);
+      }
+      auto* section = std::get_if<log::Section>(&next_->body);
+      if (section == nullptr || section->name != "snapshot") return false;
+      current_ = std::move(section->data);
+      at_ = 0;
+      next_.reset();
+      if (!current_.empty()) return true;
+    }
+  }
+
+  InboundLog& log_;
+  std::optional<log::Record>& next_;
+  Bytes current_;
+  size_t at_ = 0;
+};
+
+// Sections up to the first of the state, which stays in `next`.
+Result<replay::Sections> read_description(InboundLog& log, std::optional<log::Record>& next) {
+  constexpr size_t kSectionsMost = 16;
+  constexpr uint64_t kBytesMost = 1 << 20;
+  replay::Sections sections;
+  uint64_t bytes = 0;
+  for (;;) {
+    auto record = log.next();
+    if (!record.ok()) return record.error();
+    if (!record->has_value()) return bad_session("it ended before the VM's state came");
+    auto* section = std::get_if<log::Section>(&(*record)->body);
+    if (section == nullptr) return bad_session("an input before the VM's state");
+    if (section->name == "snapshot") {
+      next = std::move(**record);
+      return sections;
+    }
+    bytes += section->data.size();
+    if (sections.size() >= kSectionsMost || bytes > kBytesMost)
+      return bad_session("a description that is too long");
+    sections[section->name] = std::move(section->data);
+  }
+}
+
+// Where this host's own description differs: its paths and interfaces count.
+Result<VmConfig> config_here(const replay::Sections& sections, const std::string& vm_here) {
+  const auto found = sections.find("vm");
+  if (found == sections.end()) return bad_session("it does not describe the VM");
+  auto there = parse_vm_config(std::string(found->second.begin(), found->second.end()),
+                               "the primary's description");
+  if (!there.ok() || vm_here.empty()) return there;
+  auto here = read_vm_config(vm_here);
+  if (!here.ok()) return here;
+  if (here->disks.size() != there->disks.size() || here->nets.size() != there->nets.size())
+    return bad_session(fmt::format("{} disks and {} networks there, {} and {} in {}",
+                                   there->disks.size(), there->nets.size(), here->disks.size(),
+                                   here->nets.size(), vm_here));
+  return here;
+}
+
+// Tells the shadow gate which outputs belong to which record, and compares digests.
+class ShadowObserver final : public replay::InputObserver {
+ public:
+  ShadowObserver(InboundLog& log, replay::OutputGate& gate) : log_(log), gate_(gate) {}
+  bool before_apply(hv::Machine& machine, const replay::StampedInput& input,
+                    replay::EndOfInputs& why) override {
+    gate_.close_batch(log_.position());
+    return verifier_.before_apply(machine, input, why);
+  }
+  bool at_epoch(hv::Machine& machine, const replay::EpochCheck& check,
+                replay::EndOfInputs& why) override {
+    gate_.close_batch(log_.position());
+    return verifier_.at_epoch(machine, check, why);
+  }
+  uint64_t verified_epochs() const { return verifier_.verified_epochs(); }
+
+ private:
+  InboundLog& log_;
+  replay::OutputGate& gate_;
+  replay::Verifier verifier_;
+};
+
+}  // namespace
+
+Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
+                      const replay::StandbySession& session, const std::string& vm_here) {
+  Shadow shadow;
+  base.gate.connect(nullptr);
+  base.gate.set_mode(replay::OutputGate::Mode::kShadow);
+  std::optional<log::Record> next;
+  auto sections = read_description(*session.log, next);
+  if (!sections.ok()) {
+    shadow.error = sections.error();
+    return shadow;
+  }
+  auto config = config_here(*sections, vm_here);
+  if (!config.ok()) {
+    shadow.error = config.error();
+    return shadow;
+  }
+  shadow.config = std::move(config).value();
+  StateReader state(*session.log, next);
+  auto machine =
+      hv::read_snapshot([&](std::span<uint8_t> out) { return state.read(out); }, base.gate);
+  if (!machine.ok()) {
+    shadow.error = machine.error();
+    return shadow;
+  }
+  shadow.machine = std::move(machine).value();
+  driver.side().ready(session.log);
+
+  replay::LogSource source(*session.log, std::move(next));
+  ShadowObserver observer(*session.log, base.gate);
+  replay::Lander lander;
+  shadow.end = replay::run_loop(*shadow.machine, source, lander, &observer);
+  shadow.verified_epochs = observer.verified_epochs();
+  return shadow;
+}
+
+Bytes announcement(const std::array<uint8_t, 6>& mac) {
+  Bytes frame(60, 0);  // Ethernet's shortest, without its checksum
+  std::fill_n(frame.begin(), 6, uint8_t{0xff});
+  std::copy(mac.begin(), mac.end(), frame.begin() + 6);
+  // EtherType RARP; hardware Ethernet, protocol IPv4, lengths 6 and 4, "request reverse" (3).
+  const std::array<uint8_t, 10> head{0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3};
+  std::copy(head.begin(), head.end(), frame.begin() + 12);
+  std::copy(mac.begin(), mac.end(), frame.begin() + 22);  // sender
+  std::copy(mac.begin(), mac.end(), frame.begin() + 32);  // target
+  return frame;
+}
+
+void announce(hv::World& world, const hv::MachineConfig& config) {
+  for (size_t i = 0; i < config.platform.nets.size(); ++i)
+    world.frame(static_cast<uint8_t>(i), announcement(config.platform.nets[i].mac));
+}
+
+}  // namespace us::tools
