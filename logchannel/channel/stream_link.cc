@@ -29,8 +29,8 @@ StreamLink::StreamLink(Setup setup, tcp::socket socket)
       wire_(kWireBytesFirst) {
   if (!setup_.tls) return;
   const bool connected = setup_.role == Role::kConnected;
-  tls_ =
-      std::make_unique<Tls>(setup_.tls, connected ? Tls::Side::kClient : Tls::Side::kServer, out_);
+  tls_ = std::make_unique<Tls>(setup_.tls, connected ? Tls::Side::kClient : Tls::Side::kServer,
+                               tls_out_);
   text_.resize(kTextBytes);
 }
 
@@ -122,7 +122,7 @@ bool StreamLink::shake() {
     tls_->set_input(ByteSpan(wire_).subspan(wire_at_, wire_end_ - wire_at_));
     step = tls_->handshake();
     wire_at_ = wire_end_ - tls_->unread();
-    push();
+    flush_tls();
     settle();
   }
   if (step == Tls::Step::kWantsInput) return false;
@@ -149,8 +149,10 @@ ByteSpan StreamLink::next_text() {
     step = tls_->read(text_, n);
     wire_at_ = wire_end_ - tls_->unread();
     // TLS answers by itself to a change of keys, and to what it does not like.
-    if (waiting() != 0 && !write_armed_) push();
-    settle();
+    if (!tls_out_.empty()) {
+      flush_tls();
+      settle();
+    }
   }
   text_at_ = 0;
   text_end_ = step == Tls::Step::kDone ? n : 0;
@@ -265,8 +267,7 @@ void StreamLink::end(const LinkEnd& why) {
     fd_ = -1;
     may_send_ = false;
     tls_.reset();
-    out_ = Bytes();
-    out_at_ = 0;
+    queue_ = SendQueue();
     counters_.bytes_waiting = 0;
   }
   boost::system::error_code ignored;

@@ -13,6 +13,7 @@
 
 #include "logchannel/channel/link.h"
 #include "logchannel/channel/link_end.h"
+#include "logchannel/channel/send_queue.h"
 #include "logchannel/channel/tls.h"
 
 namespace us::log {
@@ -64,12 +65,13 @@ class StreamLink final : public Link, public std::enable_shared_from_this<Stream
   using Lock = std::lock_guard<std::mutex>;
 
   // --- The way out (stream_link_output.cc); these under mutex_.
-  size_t waiting() const { return out_.size() - out_at_; }
-  void queue_frame_tls(ByteSpan frame, bool at_once);
-  void queue_frame_plain(ByteSpan frame, bool at_once);
+  void send_frame_tls(ByteSpan frame);
   void write_tls(ByteSpan bytes);
-  void push();    // gives the kernel what it takes
-  void settle();  // after the queue changed
+  void flush_tls();
+  void give(ByteSpan first, ByteSpan second = {});
+  void push();
+  size_t offer(iovec* pieces, int count);
+  void settle();
   void output_failed(int error);
   void post(void (StreamLink::*what)());
   // And these on the network thread.
@@ -108,9 +110,9 @@ class StreamLink final : public Link, public std::enable_shared_from_this<Stream
   bool write_armed_ = false;  // the network thread waits for room, or is told to
   int output_error_ = 0;
   std::chrono::milliseconds linger_{0};
-  Bytes out_{};  // wire bytes not yet taken by the kernel, from out_at_ on
-  size_t out_at_ = 0;
-  Bytes scratch_{};  // what TLS is to encrypt
+  SendQueue queue_{};  // wire bytes that the kernel did not take
+  Bytes plain_{};      // a message in the making
+  Bytes tls_out_{};    // what TLS made, on its way to the kernel or the queue
   std::unique_ptr<Tls> tls_;
 
   tcp::socket socket_;

@@ -10,15 +10,12 @@
 namespace us::log {
 namespace {
 
-constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 // A TLS record's text (RFC 8446 5.1), and how much of them goes to the kernel at a time.
 constexpr size_t kRecordBytes = 16 * 1024, kPushBytes = 64 * 1024;
-// An emptied queue larger than this gives its memory back.
-constexpr size_t kQueueKept = 1024 * 1024;
+// Chunks of the queue given to the kernel at a time.
+constexpr int kPiecesMax = 16;
 // Rounds of reading after the way out broke: more than a socket's buffer holds.
 constexpr int kLastReads = 16;
-
-bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 }  // namespace
 
@@ -30,104 +27,107 @@ void StreamLink::post(void (StreamLink::*what)()) {
 void StreamLink::send(const Message& message) {
   const Lock lock(mutex_);
   if (!may_send_) return;
-  const bool at_once = waiting() == 0;
+  plain_.clear();
+  encode(message, plain_);
   if (tls_) {
-    scratch_.clear();
-    encode(message, scratch_);
-    write_tls(scratch_);
+    write_tls(plain_);
+    flush_tls();
   } else {
-    encode(message, out_);
+    give(plain_);
   }
-  if (at_once) push();
   settle();
 }
 
 void StreamLink::send_frame(ByteSpan frame) {
   const Lock lock(mutex_);
   if (!may_send_) return;
-  const bool at_once = waiting() == 0;
   if (tls_) {
-    queue_frame_tls(frame, at_once);
+    send_frame_tls(frame);
   } else {
-    queue_frame_plain(frame, at_once);
+    give(frame_message_header(frame.size()), frame);
   }
   settle();
 }
 
-void StreamLink::queue_frame_tls(ByteSpan frame, bool at_once) {
+void StreamLink::send_frame_tls(ByteSpan frame) {
   const auto header = frame_message_header(frame.size());
   const size_t first = std::min(frame.size(), kRecordBytes - header.size());
-  scratch_.assign(header.begin(), header.end());
-  scratch_.insert(scratch_.end(), frame.begin(), frame.begin() + first);
-  write_tls(scratch_);
+  plain_.assign(header.begin(), header.end());
+  plain_.insert(plain_.end(), frame.begin(), frame.begin() + first);
+  write_tls(plain_);
   for (size_t at = first; at < frame.size() && may_send_; at += kRecordBytes) {
     write_tls(frame.subspan(at, std::min(kRecordBytes, frame.size() - at)));
-    if (at_once && waiting() >= kPushBytes) push();
+    if (tls_out_.size() >= kPushBytes) flush_tls();
   }
-  if (at_once) push();
-}
-
-void StreamLink::queue_frame_plain(ByteSpan frame, bool at_once) {
-  const auto header = frame_message_header(frame.size());
-  size_t sent = 0;
-  if (at_once) {
-    iovec parts[] = {{const_cast<uint8_t*>(header.data()), header.size()},
-                     {const_cast<uint8_t*>(frame.data()), frame.size()}};
-    msghdr message{};
-    message.msg_iov = parts;
-    message.msg_iovlen = 2;
-    ssize_t n;
-    do {
-      n = ::sendmsg(fd_, &message, kSendFlags);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && !would_block(errno)) return output_failed(errno);
-    sent = n < 0 ? 0 : static_cast<size_t>(n);
-    counters_.bytes_sent += sent;
-  }
-  const size_t of_header = std::min(sent, header.size());
-  out_.insert(out_.end(), header.begin() + of_header, header.end());
-  out_.insert(out_.end(), frame.begin() + (sent - of_header), frame.end());
+  flush_tls();
 }
 
 void StreamLink::write_tls(ByteSpan bytes) {
   if (!tls_->write(bytes)) output_failed(EPROTO);
 }
 
-void StreamLink::push() {
-  while (waiting() != 0) {
-    const size_t size = waiting();
-    const ssize_t n = ::send(fd_, out_.data() + out_at_, size, kSendFlags);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && would_block(errno)) return;
-    if (n < 0) return output_failed(errno);
-    out_at_ += static_cast<size_t>(n);
-    counters_.bytes_sent += static_cast<uint64_t>(n);
-    if (static_cast<size_t>(n) < size) return;
-  }
-  out_.clear();
-  out_at_ = 0;
+void StreamLink::flush_tls() {
+  if (output_error_ == 0) give(tls_out_);
+  tls_out_.clear();
 }
 
+// To the kernel, as far as it takes them and nothing waits before them; the rest is queued.
+void StreamLink::give(ByteSpan first, ByteSpan second) {
+  if (first.empty() && second.empty()) return;
+  if (queue_.empty()) {
+    iovec pieces[] = {{const_cast<uint8_t*>(first.data()), first.size()},
+                      {const_cast<uint8_t*>(second.data()), second.size()}};
+    const size_t taken = offer(pieces, 2);
+    const size_t of_first = std::min(taken, first.size());
+    first = first.subspan(of_first);
+    second = second.subspan(taken - of_first);
+  }
+  if (output_error_ != 0) return;
+  queue_.append(first);
+  queue_.append(second);
+}
+
+// What is queued goes to the kernel, as far as it takes it.
+void StreamLink::push() {
+  while (!queue_.empty()) {
+    iovec pieces[kPiecesMax];
+    const int count = queue_.front(pieces, kPiecesMax);
+    const size_t taken = offer(pieces, count);
+    if (taken == 0) return;
+    queue_.pop(taken);
+  }
+}
+
+// How many bytes the kernel took.
+size_t StreamLink::offer(iovec* pieces, int count) {
+  msghdr message{};
+  message.msg_iov = pieces;
+  message.msg_iovlen = static_cast<size_t>(count);
+  ssize_t n;
+  do {
+    n = ::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0) {
+    if (errno != EAGAIN && errno != EWOULDBLOCK) output_failed(errno);
+    return 0;
+  }
+  counters_.bytes_sent += static_cast<uint64_t>(n);
+  return static_cast<size_t>(n);
+}
+
+// After the queue changed.
 void StreamLink::settle() {
-  if (waiting() == 0 && out_.capacity() > kQueueKept) {
-    out_ = Bytes();
-  } else if (out_at_ >= kQueueKept && out_at_ >= out_.size() / 2) {
-    out_.erase(out_.begin(), out_.begin() + static_cast<ptrdiff_t>(out_at_));
-    out_at_ = 0;
-  }
-  counters_.bytes_waiting = waiting();
-  if (waiting() != 0 && !write_armed_) {
-    write_armed_ = true;
-    post(&StreamLink::wait_writable);
-  }
+  counters_.bytes_waiting = queue_.size();
+  if (queue_.empty() || write_armed_) return;
+  write_armed_ = true;
+  post(&StreamLink::wait_writable);
 }
 
 void StreamLink::output_failed(int error) {
   if (output_error_ != 0) return;
   output_error_ = error;
   may_send_ = false;
-  out_.clear();
-  out_at_ = 0;
+  queue_.clear();
   post(&StreamLink::after_output_failure);
 }
 
@@ -145,7 +145,7 @@ void StreamLink::on_writable() {
   {
     const Lock lock(mutex_);
     push();
-    empty = waiting() == 0;
+    empty = queue_.empty();
     if (empty) write_armed_ = false;
     settle();
   }
@@ -173,9 +173,9 @@ void StreamLink::start_closing() {
   {
     const Lock lock(mutex_);
     if (tls_ && !shaking_ && output_error_ == 0) tls_->close_notify();
-    push();
+    flush_tls();
     settle();
-    empty = waiting() == 0;
+    empty = queue_.empty();
   }
   if (linger_.count() <= 0) return end(ended_here());
   lingering_ = true;
