@@ -27,7 +27,7 @@ struct Quantity {
 
 // Conditional branches the guest has retired since it was created.
 using Branches = Quantity<struct BranchesTag>;
-// Instructions the guest has retired since it was created (a REP string instruction is one).
+// Instructions the guest has retired since it was created (a REP one is one per 64 Ki elements).
 using Instructions = Quantity<struct InstructionsTag>;
 // A position in the log, in bytes from its start.
 using LogPosition = Quantity<struct LogPositionTag>;

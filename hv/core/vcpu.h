@@ -60,11 +60,11 @@ class Vcpu {
 
   virtual VcpuCaps caps() const = 0;
 
-  // Runs the guest until something in the request, or the guest itself, stops it. Stops lie between
-  // instructions; never inside a REP string instruction.
+  // Runs the guest until something in the request, or the guest itself, stops it, between two
+  // instructions. Repeated string instructions of the software processor: see hv/cpu/string.cc.
   virtual StopReason run(const RunRequest& request) = 0;
 
-  // Executes exactly one instruction (a whole REP string instruction), or delivers the fault it
+  // Executes exactly one instruction (of a REP one up to 64 Ki elements), or delivers the fault it
   // raises. Pending injections are delivered first and count as the step.
   virtual StopReason step() = 0;
 

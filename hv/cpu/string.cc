@@ -1,7 +1,10 @@
-// MOVS STOS LODS CMPS SCAS, with and without REP, and INS OUTS. A REP instruction is one
-// instruction: it runs to its end, or to a fault with RCX, RSI and RDI as far as it got (SDM 2B
-// "REP"). What lies in one page on both sides goes as one run on host memory, everything else by
-// element.
+// MOVS STOS LODS CMPS SCAS, with and without REP, and INS OUTS. A REP instruction runs to its end,
+// or to a fault with RCX, RSI and RDI as far as it got (SDM 2B "REP"). What lies in one page on
+// both sides goes as one run on host memory, everything else by element.
+//
+// A repetition of more than kPiece elements is executed in pieces, each of which counts as one
+// instruction. They end where RCX is a multiple of kPiece: where a kick may stop the guest depends
+// on its state alone, and no two such places have the same number of instructions.
 #include <algorithm>
 #include <cstring>
 
@@ -13,6 +16,9 @@ namespace us::hv {
 bool io_permitted(Cpu& c, uint16_t port, unsigned size);
 
 namespace {
+
+// About a hundred microseconds at most, and more than a program usually moves at once.
+constexpr uint64_t kPiece = 1 << 16;
 
 // One of the two strings: where it is and how it is used.
 struct Side {
@@ -42,6 +48,11 @@ class Strings {
   bool repeats() const { return repeats_; }
   // How many elements are left to do.
   uint64_t count() const { return repeats_ ? c_.regs[kRcx] & mask_ : 1; }
+  // How many of them are left in this piece.
+  uint64_t piece() const {
+    const uint64_t left = count();
+    return left == 0 ? 0 : (left - 1) % kPiece + 1;
+  }
 
   // Linear address of the element a side points at.
   Address element(Side side) { return linear(side, offset(side), size_); }
@@ -73,12 +84,25 @@ class Strings {
     const uint64_t bytes = n * size_;
     set(side.reg, down_ ? c_.regs[side.reg] - bytes : c_.regs[side.reg] + bytes);
   }
-  void finished(uint64_t n) {
-    if (repeats_) set(kRcx, c_.regs[kRcx] - n);
+  // Takes n elements off the count. False: the instruction is left here, to be run again.
+  bool finished(uint64_t n, bool more = true) {
+    if (!repeats_) return true;
+    set(kRcx, c_.regs[kRcx] - n);
+    const uint64_t left = count();
+    return !more || left == 0 || left % kPiece != 0 || go_on();
   }
 
  private:
   uint64_t offset(Side side) const { return c_.regs[side.reg] & mask_; }
+  // At the end of a piece that is not the last: leaves if the run loop wants to look.
+  bool go_on() {
+    ++c_.instructions;
+    if (c_.branches < c_.branch_limit.load(std::memory_order_relaxed)) return true;
+    c_.exit = Exit::kContinue;
+    // An instruction breakpoint has been met before the first piece. SDM 3B 18.3.1.1
+    if ((c_.dr7 & 0xff) != 0) c_.rflags_other |= flag::kRf;
+    return false;
+  }
   uint64_t lowest(uint64_t at, uint64_t n) const { return down_ ? at - (n - 1) * size_ : at; }
   Address linear(Side side, uint64_t at, unsigned size) {
     if (flat_) {
@@ -163,7 +187,7 @@ template <class T>
 bool movs(Cpu& c, const Op& op) {
   Strings s(c, op, sizeof(T));
   const Side source = source_of(op);
-  while (const uint64_t left = s.count()) {
+  while (const uint64_t left = s.piece()) {
     uint64_t n = s.repeats() ? move_run<T>(s, source, left) : 0;
     if (n == 0) {
       if (!move_element<T>(c, s, source)) return false;
@@ -171,7 +195,7 @@ bool movs(Cpu& c, const Op& op) {
     }
     s.advance(source, n);
     s.advance(kDestination, n);
-    s.finished(n);
+    if (!s.finished(n)) return false;
     if (!s.repeats()) break;
   }
   return true;
@@ -191,7 +215,7 @@ template <class T>
 bool stos(Cpu& c, const Op& op) {
   Strings s(c, op, sizeof(T));
   const T value = get_reg<T>(c, kRax);
-  while (const uint64_t left = s.count()) {
+  while (const uint64_t left = s.piece()) {
     uint64_t n = s.repeats() ? s.fit(kDestination, left) : 0;
     uint8_t* to = n != 0 ? s.host(kDestination, n) : nullptr;
     if (to != nullptr) {
@@ -202,7 +226,7 @@ bool stos(Cpu& c, const Op& op) {
       n = 1;
     }
     s.advance(kDestination, n);
-    s.finished(n);
+    if (!s.finished(n)) return false;
     if (!s.repeats()) break;
   }
   return true;
@@ -214,7 +238,7 @@ template <class T>
 bool lods(Cpu& c, const Op& op) {
   Strings s(c, op, sizeof(T));
   const Side source = source_of(op);
-  while (const uint64_t left = s.count()) {
+  while (const uint64_t left = s.piece()) {
     // Only the last element of a run stays in the accumulator.
     uint64_t n = s.repeats() ? s.fit(source, left) : 0;
     const uint8_t* from = n != 0 ? s.host(source, n) : nullptr;
@@ -229,7 +253,7 @@ bool lods(Cpu& c, const Op& op) {
       n = 1;
     }
     s.advance(source, n);
-    s.finished(n);
+    if (!s.finished(n)) return false;
     if (!s.repeats()) break;
   }
   return true;
@@ -320,14 +344,15 @@ bool compare(Cpu& c, const Op& op) {
   const T value = get_reg<T>(c, kRax);
   if (s.count() == 0) return true;
   Pair<T> last{};
-  do {
-    const uint64_t n = kScan ? scan_some<T>(c, s, value, s.count(), until_equal, last)
-                             : compare_some<T>(c, s, source, s.count(), until_equal, last);
+  for (bool more = true; more;) {
+    const uint64_t n = kScan ? scan_some<T>(c, s, value, s.piece(), until_equal, last)
+                             : compare_some<T>(c, s, source, s.piece(), until_equal, last);
     if (n == 0) return false;
     if (!kScan) s.advance(source, n);
     s.advance(kCompared, n);
-    s.finished(n);
-  } while (s.repeats() && s.count() != 0 && (last.left == last.right) != until_equal);
+    more = (last.left == last.right) != until_equal && s.count() > n;
+    if (!s.finished(n, more)) return false;
+  }
   set_flags_sub<T>(c, last.left, last.right, static_cast<T>(last.left - last.right));
   return true;
 }
@@ -346,7 +371,7 @@ bool ins(Cpu& c, const Op& op) {
     const auto value = static_cast<T>(c.bus.pio_read(port, sizeof(T)));
     if (!store<T>(c, a.linear, value)) return false;
     s.advance(kDestination, 1);
-    s.finished(1);
+    if (!s.finished(1)) return false;
     if (!s.repeats()) break;
   }
   return true;
@@ -364,7 +389,7 @@ bool outs(Cpu& c, const Op& op) {
     if (!value.ok) return false;
     c.bus.pio_write(port, sizeof(T), value.value);
     s.advance(source, 1);
-    s.finished(1);
+    if (!s.finished(1)) return false;
     if (!s.repeats()) break;
   }
   return true;

@@ -69,6 +69,15 @@ void Guest::alias_page(uint64_t address, uint64_t target) {
   hv::flush_tlb_all(cpu());
 }
 
+void Guest::show_first_pages_everywhere() {
+  for (uint64_t i = 0; i < 512; ++i) {
+    poke(kTop + 8 * i, kSecond | kRights);
+    poke(kSecond + 8 * i, kThird | kRights);
+    poke(kThird + 8 * i, kRights | kLargePage);
+  }
+  hv::flush_tlb_all(cpu());
+}
+
 // Interrupt gates: SDM 3A 6.11 and 6.14.1; code and data descriptors: 3.4.5.
 void Guest::catch_faults() {
   hv::Cpu& c = cpu();

@@ -34,6 +34,8 @@ class Guest {
   void map_page(uint64_t address, bool present);
   // Makes the data page at `address` show the memory of the page at `target`.
   void alias_page(uint64_t address, uint64_t target);
+  // 64-bit mode: every 2 MiB of the lower half show the first 2 MiB of memory.
+  void show_first_pages_everywhere();
 
   // From here on faults arrive at handlers that halt (on a stack of their own in 64-bit mode);
   // without it they shut the processor down.

@@ -1,8 +1,11 @@
 // String instructions where the host cannot be the reference: long runs, overlaps through aliased
 // pages, faults in the middle, segment limits, ports.
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <doctest/doctest.h>
 #include <random>
+#include <thread>
 
 #include "hv/cpu/flags.h"
 #include "tests/unit/cpu_int/guest.h"
@@ -316,6 +319,71 @@ TEST_CASE("REP STOSB over code that was just run makes the new bytes run") {
   c.rip = Guest::kCode + 0x100;
   REQUIRE(g.vcpu().run({}) == hv::StopReason::kHalted);
   CHECK(c.regs[hv::kRax] == 1);
+}
+
+TEST_CASE("REP STOSB of 200,000 bytes takes four steps, and as many instructions when run whole") {
+  constexpr uint64_t kAt = 64u << 20, kCount = 200'000;
+  const Bytes code = {0xf3, 0xaa};
+  Guest stepped, whole;
+  for (Guest* g : {&stepped, &whole}) {
+    g->cpu().regs[hv::kRax] = 0x5a;
+    g->cpu().regs[hv::kRdi] = kAt;
+    g->cpu().regs[hv::kRcx] = kCount;
+  }
+  hv::Cpu& c = stepped.cpu();
+  REQUIRE(stepped.step(code) == hv::StopReason::kStepped);
+  for (const uint64_t left : {0x30000u, 0x20000u, 0x10000u}) {
+    CHECK(c.regs[hv::kRcx] == left);
+    CHECK(c.regs[hv::kRdi] == kAt + kCount - left);
+    CHECK(c.rip == Guest::kCode);
+    REQUIRE(stepped.vcpu().step() == hv::StopReason::kStepped);
+  }
+  CHECK(c.regs[hv::kRcx] == 0);
+  CHECK(c.rip == Guest::kCode + code.size());
+  CHECK(c.instructions == 4);
+  REQUIRE(whole.run(code) == hv::StopReason::kHalted);
+  CHECK(whole.cpu().instructions == 5);  // with its HLT
+  CHECK(std::memcmp(stepped.memory().host(GuestPhys(kAt)), whole.memory().host(GuestPhys(kAt)),
+                    kCount + 1) == 0);
+}
+
+TEST_CASE(
+    "REPNE SCASB that meets its byte at a multiple of 65,536 left is done, as one instruction") {
+  constexpr uint64_t kAt = 64u << 20;
+  Guest g;
+  hv::Cpu& c = g.cpu();
+  *g.memory().host(GuestPhys(kAt + 99)) = 7;
+  c.regs[hv::kRax] = 7;
+  c.regs[hv::kRdi] = kAt;
+  c.regs[hv::kRcx] = 0x20000 + 100;
+  REQUIRE(g.step(Bytes{0xf2, 0xae}) == hv::StopReason::kStepped);
+  CHECK(c.regs[hv::kRcx] == 0x20000);
+  CHECK(c.rip == Guest::kCode + 2);
+  CHECK(c.instructions == 1);
+  CHECK((hv::arithmetic_flags(c) & hv::flag::kZf) != 0);
+}
+
+TEST_CASE("a kick stops a REP LODSB of 2^46 bytes between two iterations") {
+  constexpr uint64_t kCount = uint64_t{1} << 46;
+  Guest g;
+  hv::Cpu& c = g.cpu();
+  g.show_first_pages_everywhere();
+  c.regs[hv::kRsi] = 0;
+  c.regs[hv::kRcx] = kCount;
+  REQUIRE(g.memory().write(GuestPhys(Guest::kCode), Bytes{0xf3, 0xac, 0xf4}));
+  c.rip = Guest::kCode;
+  std::atomic<bool> done = false;
+  std::thread kicker([&] {
+    for (; !done; std::this_thread::sleep_for(std::chrono::milliseconds(2))) g.vcpu().kick();
+  });
+  // A kick may come before the first piece is through.
+  while (c.regs[hv::kRcx] == kCount) REQUIRE(g.vcpu().run({}) == hv::StopReason::kKicked);
+  done = true;
+  kicker.join();
+  CHECK(c.rip == Guest::kCode);
+  CHECK(c.regs[hv::kRcx] != 0);
+  CHECK(c.regs[hv::kRcx] % 65'536 == 0);
+  CHECK(c.instructions == (kCount - c.regs[hv::kRcx]) / 65'536);
 }
 
 }  // namespace us::test
