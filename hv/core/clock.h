@@ -11,6 +11,9 @@
 namespace us::hv {
 
 constexpr uint64_t kTscHz = 1'000'000'000;  // one tick a nanosecond, told to the guest by CPUID
+// The crystal that the time stamp counter multiplies and the local APIC timer counts, by CPUID too.
+constexpr uint32_t kCrystalHz = 25'000'000;
+static_assert(kTscHz % kCrystalHz == 0);
 
 // What the live side observed: at `branches` the guest's clock read `tsc`, and until the next
 // anchor it advances `ticks_per_branch` (32.32 fixed point) per retired conditional branch, but

@@ -128,9 +128,7 @@ void basic_leaf(const Cpu& c, uint32_t leaf, uint32_t subleaf, uint32_t out[4]) 
       return;
     case 0xb: return leaf_topology(subleaf, out);
     case 0xd: return leaf_xsave(subleaf, out);
-    // The time stamp counter ticks once per cycle of a crystal of its own frequency; the local APIC
-    // timer counts that crystal too.
-    case 0x15: return set(out, 1, 1, static_cast<uint32_t>(kTscHz), 0);
+    case 0x15: return set(out, 1, kTscHz / kCrystalHz, kCrystalHz, 0);
     case 0x16: return set(out, kMhz, kMhz, 100, 0);
     default: return;
   }

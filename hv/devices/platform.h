@@ -41,7 +41,7 @@ struct PlatformConfig {
   // answers at its ports (hv/devices/test_device.h).
   bool debug_exit = false;
   int64_t wall_clock_start = 1'700'000'000;  // seconds since 1970 (UTC) when the clock reads 0
-  uint64_t apic_hz = kTscHz;                 // local APIC timer before its divider
+  uint64_t apic_hz = kCrystalHz;             // local APIC timer before its divider
 
   static constexpr size_t kDevicesMax = 8;
 };
