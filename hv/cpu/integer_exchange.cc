@@ -105,6 +105,14 @@ Selection select_pair(const Insn& in, Op& op, const Sizes& table, const Sizes* d
           .pure = true};
 }
 
+// REX.B makes 90 XCHG R8, RAX, and F3 before it changes nothing; Zydis calls that PAUSE.
+Selection select_pause_with_rex_b(const Insn& in, Op& op) {
+  op.dst = 8;
+  op.src = kRax;
+  const unsigned bytes = in.raw.raw.rex.W != 0 ? 8 : in.has(ZYDIS_ATTRIB_HAS_OPERANDSIZE) ? 2 : 4;
+  return {.fn = kExchange[size_index(bytes)].regs, .pure = true};
+}
+
 // ZF alone changes. SDM 2A "CMPXCHG8B/CMPXCHG16B".
 void set_zf(Cpu& c, bool value) {
   const uint64_t others = arithmetic_flags(c) & ~flag::kZf;
@@ -147,6 +155,7 @@ bool compare_exchange_pair(Cpu& c, const Op& op) {
 Selection select_exchange(const Insn& in, Op& op) {
   switch (in.mnemonic()) {
     case ZYDIS_MNEMONIC_XCHG: return select_pair(in, op, kExchange, nullptr);
+    case ZYDIS_MNEMONIC_PAUSE: return select_pause_with_rex_b(in, op);
     case ZYDIS_MNEMONIC_XADD: return select_pair(in, op, kAdd, &kAddDead);
     case ZYDIS_MNEMONIC_CMPXCHG: return select_pair(in, op, kCompare, nullptr);
     case ZYDIS_MNEMONIC_CMPXCHG8B:

@@ -73,8 +73,10 @@ Selection select_misc(const Insn& in, Op&) {
     case ZYDIS_MNEMONIC_STD: return pure(&set_direction);
     case ZYDIS_MNEMONIC_LAHF: return pure(&flags_to_ah);
     case ZYDIS_MNEMONIC_SAHF: return pure(&ah_to_flags);
-    case ZYDIS_MNEMONIC_NOP:
     case ZYDIS_MNEMONIC_PAUSE:
+      if (in.raw.raw.rex.B != 0) return {};  // that one exchanges R8 (select_exchange)
+      [[fallthrough]];
+    case ZYDIS_MNEMONIC_NOP:
     case ZYDIS_MNEMONIC_ENDBR32:
     case ZYDIS_MNEMONIC_ENDBR64:
     case ZYDIS_MNEMONIC_PREFETCH:

@@ -86,6 +86,18 @@ bool fx_allowed(Cpu& c) {
   return (c.cr0 & (cr0::kEm | cr0::kTs)) == 0 || raise(c, kDeviceNotAvailable);
 }
 
+// Both instructions need all of their 512 bytes, though the last ones are neither written nor used.
+// Aligned to 16 they lie in two pages at most.
+constexpr unsigned kFxSize = 512;
+bool fx_area_there(Cpu& c, uint64_t linear, Access access) {
+  const uint64_t next_page = (linear | kPageMask) + 1;
+  const bool two = next_page - linear < kFxSize;
+  if (access == Access::kWrite)
+    return probe_write(c, linear, 1) && (!two || probe_write(c, next_page, 1));
+  uint8_t byte;
+  return load_slow(c, linear, &byte, 1) && (!two || load_slow(c, next_page, &byte, 1));
+}
+
 uint64_t requested(const Cpu& c) {
   return c.xcr0 & ((c.regs[kRdx] << 32) | (c.regs[kRax] & 0xffff'ffff));
 }
@@ -101,6 +113,7 @@ bool acceptable(const Cpu& c, const Header& header) {
 bool fxsave(Cpu& c, const Op& op) {
   uint64_t linear;
   if (!fx_allowed(c) || !aligned_address(c, op, 16, Access::kWrite, linear)) return false;
+  if (!fx_area_there(c, linear, Access::kWrite)) return false;
   Legacy area;
   fill_x87(c, op, area);
   area.mxcsr = guest_mxcsr(c);
@@ -114,6 +127,7 @@ bool fxrstor(Cpu& c, const Op& op) {
   uint64_t linear;
   if (!fx_allowed(c) || !aligned_address(c, op, 16, Access::kRead, linear)) return false;
   Legacy area;
+  if (!fx_area_there(c, linear, Access::kRead)) return false;
   if (!load_range(c, linear, &area, legacy_size(c))) return false;
   const bool sse = (c.cr4 & cr4::kOsfxsr) != 0;
   if (sse && (area.mxcsr & ~kMxcsrWritable) != 0) return raise(c, kGeneralProtection, 0);
