@@ -244,6 +244,10 @@ bool many_accesses(const Decoded& in) {
     case ZYDIS_MNEMONIC_FBLD:
     case ZYDIS_MNEMONIC_FBSTP:
     case ZYDIS_MNEMONIC_CALL: return true;
+    // Ten bytes go as eight and two.
+    case ZYDIS_MNEMONIC_FLD:
+    case ZYDIS_MNEMONIC_FSTP:
+      return in.memory_operand() >= 0 && in.operands[in.memory_operand()].size == 80;
     default:
       return quirk_of(in.mnemonic()) == Quirk::kArea ||
              in.raw.meta.category == ZYDIS_CATEGORY_XSAVE ||
