@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# One VM, one client, one TCP connection, and again and again the primary is killed (kill -9) at a
+# random moment, the standby takes over, gets a new standby, and is killed in its turn. At the end
+# every acknowledged write must be there and the file system clean.
+#   tests/long/failovers.sh [COUNT] [vde|tap] [primary|secondary|both]
+# COUNT kills (200), of the primary (default), of the secondary (which must only make the primary run on
+# alone and be protected again), or of either. Needs `./dev build`, `./dev guest`, tools/guest/redis.sh.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+count=${1:-200}
+way=${2:-tap}
+victim=${3:-primary}
+understudy=$(realpath "${UNDERSTUDY:-build/release/understudy}")
+client=$(realpath "${REDIS_CLIENT:-build/release/bench/ft/redis_client}")
+images=$(realpath "${UNDERSTUDY_GUEST:-build/guest}")
+out=build/long/failovers-$way-$victim
+guest_run=/us/redis.sh
+seed=${SEED:-$RANDOM}
+# shellcheck source=tools/dev/pair-lib.sh
+. tools/dev/pair-lib.sh
+
+start_standby() {
+  log_port=$(free_port)
+  start "$out/side-$1" "${inside[@]}" "$understudy" standby "$out/standby.toml" \
+    --listen "127.0.0.1:$log_port" --node "test/side-$1"
+  other=$last
+  wait_for 10 "a standby" grep -q listening "$out/side-$1.log"
+}
+
+# The tap device of the side that died is free for the next one.
+swap_networks() {
+  local swap=$net_primary
+  net_primary=$net_standby
+  net_standby=$swap
+  describe "$out/standby.toml" "$net_standby"
+}
+
+protected() { "${inside[@]}" "$understudy" status demo --role primary --json | grep -q '"state": *"protected"'; }
+
+main() {
+  rm -rf "$out"
+  mkdir -p "$out"
+  out=$(realpath "$out")
+  run=$(mktemp -d "${TMPDIR:-/tmp}/understudy-long.XXXXXX")
+  trap clean_up EXIT
+  export UNDERSTUDY_RUNTIME_DIR=$run/control
+  RANDOM=$seed
+  echo "failovers: seed $seed; alone: SEED=$seed $0 $count $way $victim"
+  make_network
+  make_pair
+  start_standby 0
+  start "$out/primary" "${inside[@]}" "$understudy" protect "$out/primary.toml" --node test/primary \
+    --secondary "127.0.0.1:$log_port"
+  live=$last
+  console=$out/primary.out
+  wait_for 120 "Redis" grep -q "Server initialized" "$console"
+  wait_for 60 "protection" protected
+  start "$out/client" "${inside[@]}" "$client" "$client_host" "$client_port" 86400 --progress "$out/progress"
+  client_pid=$last
+  local n kill_primary before worst=0 took
+  for ((n = 1; n <= count; n++)); do
+    sleep "$((RANDOM % 2)).$((RANDOM % 10))"
+    kill -0 "$client_pid" 2>/dev/null || fail "the client ended: $(cat "$out/client.log")"
+    before=$(<"$out/progress")
+    kill_primary=1
+    [[ $victim == primary ]] || kill_primary=$((victim == both ? RANDOM % 2 : 0))
+    if [[ $victim == secondary ]]; then kill_primary=0; fi
+    if [[ $kill_primary == 1 ]]; then
+      murder "$live"
+      live=$other
+      wait_for 30 "take-over $n" grep -q "^understudy: live:" "$out/side-$((n - 1)).log"
+      took=$(sed -n 's/^understudy: live: .*detection \([0-9]*\).*drain \([0-9]*\).*arbiter \([0-9]*\).*live \([0-9]*\).*/\1+\2+\3+\4/p' "$out/side-$((n - 1)).log")
+      ((took <= worst)) || worst=$((took))
+      swap_networks
+    else
+      murder "$other"
+    fi
+    wait_for 60 "writes after kill $n" written $((before + 20))
+    start_standby "$n"
+    "${inside[@]}" "$understudy" enable demo --secondary "127.0.0.1:$log_port" >"$out/enable.out" 2>&1 ||
+      fail "enable: $(cat "$out/enable.out")"
+    wait_for 60 "protection after kill $n" protected
+    ((n % 10 != 0)) || echo "failovers: $n of $count; $(<"$out/progress") writes; slowest take-over $worst ms"
+  done
+  kill -USR1 "$client_pid"  # enough: now look at what is there
+  wait "$client_pid" || fail "the client lost writes or its connection: $(cat "$out/client.out" "$out/client.log")"
+  wait_for 60 "the guest's end" grep -rq "redis: ended" "$out" --include='*.out'
+  wait "$live" || fail "the live side ended with status $?"
+  ! grep -l diverged "$out"/*.log || fail "a side diverged"
+  check_disk
+  echo "failovers: $count kills ($victim, $way): $(cat "$out/client.out"); slowest take-over $worst ms; e2fsck clean"
+}
+
+main
