@@ -100,6 +100,10 @@ FromRecord from_record(log::Record record) {
                 .with_memory = digest->memory.has_value(),
                 .expected = EpochDigests{digest->registers, digest->devices, digest->memory}}};
   }
+  // A place to go to, and nothing more: the primary stood there.
+  if (const auto* marker = std::get_if<log::Marker>(&record.body);
+      marker != nullptr && marker->kind == log::MarkerKind::kGoLive)
+    return {.next = EpochCheck{.point = point, .epoch = 0, .with_memory = false, .expected = {}}};
   FromRecord result;
   if (auto input = input_of(record.body, result.ok))
     result.next = StampedInput{point, std::move(*input)};

@@ -12,7 +12,7 @@ extern "C" const uint8_t payload_begin[], payload_end[];
 
 namespace us::replay::test {
 
-std::unique_ptr<hv::Machine> payload_machine(NoWorld& world, uint64_t rounds) {
+std::unique_ptr<hv::Machine> payload_machine(hv::OutputSink& world, uint64_t rounds) {
   constexpr uint64_t kEntry = 0x10'0000;
   auto made = hv::Machine::create({.memory_bytes = 8u << 20, .platform = {}}, world);
   US_CHECK(made.ok());

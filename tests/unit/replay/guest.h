@@ -22,7 +22,7 @@ class NoWorld final : public hv::OutputSink {
 };
 
 // A fresh machine about to run the payload for `rounds` rounds.
-std::unique_ptr<hv::Machine> payload_machine(NoWorld& world, uint64_t rounds);
+std::unique_ptr<hv::Machine> payload_machine(hv::OutputSink& world, uint64_t rounds);
 
 struct Recording {
   Bytes log;
