@@ -1,8 +1,8 @@
 #include "replay-engine/arbiter/etcd_arbiter.h"
 
-#include <boost/beast/core/detail/base64.hpp>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <openssl/evp.h>
 
 #include "replay-engine/arbiter/claim_record.h"
 
@@ -16,20 +16,23 @@ using Found = Result<T, std::string>;
 constexpr size_t kEndpointsMax = 16;
 
 std::string base64(const std::string& bytes) {
-  namespace codec = boost::beast::detail::base64;
-  std::string out(codec::encoded_size(bytes.size()), '\0');
-  out.resize(codec::encode(out.data(), bytes.data(), bytes.size()));
+  std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');  // and a zero
+  out.resize(static_cast<size_t>(EVP_EncodeBlock(
+      reinterpret_cast<unsigned char*>(out.data()),
+      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()))));
   return out;
 }
 
 std::optional<std::string> from_base64(const std::string& text) {
-  namespace codec = boost::beast::detail::base64;
-  if (text.size() > 4 * kClaimBytesMax) return std::nullopt;
-  std::string out(codec::decoded_size(text.size()), '\0');
-  const auto [written, read] = codec::decode(out.data(), text.data(), text.size());
-  out.resize(written);
-  // The padding need not be read.
-  if (text.find_first_not_of('=', read) != std::string::npos) return std::nullopt;
+  if (text.size() > 4 * kClaimBytesMax || text.size() % 4 != 0) return std::nullopt;
+  std::string out(text.size() / 4 * 3, '\0');
+  const int size = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                                   reinterpret_cast<const unsigned char*>(text.data()),
+                                   static_cast<int>(text.size()));
+  if (size < 0) return std::nullopt;
+  // Padding is decoded as zero bytes.
+  const size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
+  out.resize(static_cast<size_t>(size) - padding);
   return out;
 }
 

@@ -37,7 +37,8 @@ class Post {
     });
     context_.run();
     if (error_) return to_text(to) + ": " + step_ + ": " + error_.message();
-    return HttpAnswer{response_.get().result_int(), std::move(response_.get().body())};
+    return HttpAnswer{response_.get().result_int(),
+                      beast::buffers_to_string(response_.get().body().data())};
   }
 
  private:
@@ -60,7 +61,8 @@ class Post {
   beast::tcp_stream stream_{context_};
   beast::flat_buffer buffer_{kHttpBodyMax};
   http::request<http::string_body> request_;
-  http::response_parser<http::string_body> response_;
+  // Not a string_body: that reserves whatever length the peer claims.
+  http::response_parser<http::basic_dynamic_body<beast::flat_buffer>> response_;
   error_code error_;
   const char* step_ = "";
 };

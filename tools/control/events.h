@@ -28,6 +28,7 @@ class EventLog {
   int fd_;
   std::string vm_name_;
   bool complained_ = false;
+  bool cut_ = false;  // the last line in the file is not whole
 };
 
 }  // namespace us::tools

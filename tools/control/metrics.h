@@ -21,4 +21,7 @@ class MetricsServer {
 Result<std::unique_ptr<MetricsServer>> serve_metrics(const std::string& where,
                                                      std::function<FtStatus()> get);
 
+// What it serves: Prometheus' text exposition format 0.0.4.
+std::string metrics_text(const FtStatus& status);
+
 }  // namespace us::tools
