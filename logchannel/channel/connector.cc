@@ -1,6 +1,7 @@
 #include "logchannel/channel/connector.h"
 
 #include <boost/asio/connect.hpp>
+#include <unistd.h>
 
 #include "logchannel/channel/sockets.h"
 
@@ -43,17 +44,33 @@ void Connector::connect(const tcp::resolver::results_type& endpoints) {
   });
 }
 
+// While connecting, Asio asked epoll to report room for writing, and would go on to be woken by
+// that before each wait for reading: a socket that it has not seen yet starts without.
+tcp::socket Connector::registered_anew(boost::system::error_code& error) {
+  tcp::socket fresh(setup_.core->io);
+  const auto protocol = socket_.local_endpoint(error).protocol();
+  if (error) return fresh;
+  const int fd = socket_.release(error);
+  if (error) return fresh;
+  fresh.assign(protocol, fd, error);
+  if (error) ::close(fd);
+  return fresh;
+}
+
 void Connector::hand_over() {
+  boost::system::error_code error;
+  tcp::socket socket = registered_anew(error);
+  if (error) return end(ended_unconnected(setup_.to.text(), false, error.message()));
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       timer_.expiry() - std::chrono::steady_clock::now());
   over_ = true;
   timer_.cancel();
-  prepare(socket_);
+  prepare(socket);
   StreamLink::Setup setup{setup_.core, setup_.tls, StreamLink::Role::kConnected, setup_.to.text()};
   setup.patience = std::max(left, std::chrono::milliseconds(1));
   setup.up = std::move(setup_.connected);
   setup.failed = std::move(setup_.failed);
-  std::make_shared<StreamLink>(std::move(setup), std::move(socket_))->start();
+  std::make_shared<StreamLink>(std::move(setup), std::move(socket))->start();
   if (done_) done_();
 }
 

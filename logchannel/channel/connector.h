@@ -27,6 +27,7 @@ class Connector : public std::enable_shared_from_this<Connector> {
  private:
   void connect(const tcp::resolver::results_type& endpoints);
   void hand_over();
+  tcp::socket registered_anew(boost::system::error_code& error);
 
   Setup setup_;
   tcp::resolver resolver_;

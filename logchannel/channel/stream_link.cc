@@ -90,6 +90,7 @@ bool StreamLink::receive(bool& drained) {
   }
   wire_at_ = 0;
   wire_end_ = static_cast<size_t>(n);
+  tls_dry_ = false;
   drained = wire_end_ < wire_.size();
   counters_.bytes_received += wire_end_;
   if (first_bytes_.size() < kSpeechBytes) {
@@ -141,6 +142,7 @@ bool StreamLink::shake() {
 ByteSpan StreamLink::next_text() {
   if (!setup_.tls) return ByteSpan(wire_).subspan(wire_at_, wire_end_ - wire_at_);
   if (text_at_ < text_end_) return ByteSpan(text_).subspan(text_at_, text_end_ - text_at_);
+  if (tls_dry_) return {};
   Tls::Step step;
   size_t n = 0;
   {
@@ -154,6 +156,7 @@ ByteSpan StreamLink::next_text() {
       settle();
     }
   }
+  tls_dry_ = step == Tls::Step::kWantsInput;
   text_at_ = 0;
   text_end_ = step == Tls::Step::kDone ? n : 0;
   if (step == Tls::Step::kFailed) {

@@ -126,7 +126,8 @@ class StreamLink final : public Link, public std::enable_shared_from_this<Stream
   bool read_armed_ = false;
   Bytes wire_{};  // as received; [wire_at_, wire_end_) is still to be looked at
   size_t wire_at_ = 0, wire_end_ = 0;
-  Bytes text_{};  // the same for what TLS decrypted
+  bool tls_dry_ = false;  // TLS gives nothing until more of the wire comes
+  Bytes text_{};          // the same for what TLS decrypted
   size_t text_at_ = 0, text_end_ = 0;
   Bytes first_bytes_{};  // the peer's, to tell strangers apart
 };

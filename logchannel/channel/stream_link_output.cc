@@ -12,6 +12,7 @@ namespace {
 
 // A TLS record's text (RFC 8446 5.1), and how much of them goes to the kernel at a time.
 constexpr size_t kRecordBytes = 16 * 1024, kPushBytes = 64 * 1024;
+constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 // Chunks of the queue given to the kernel at a time.
 constexpr int kPiecesMax = 16;
 // Rounds of reading after the way out broke: more than a socket's buffer holds.
@@ -77,7 +78,7 @@ void StreamLink::give(ByteSpan first, ByteSpan second) {
   if (queue_.empty()) {
     iovec pieces[] = {{const_cast<uint8_t*>(first.data()), first.size()},
                       {const_cast<uint8_t*>(second.data()), second.size()}};
-    const size_t taken = offer(pieces, 2);
+    const size_t taken = offer(pieces, second.empty() ? 1 : 2);
     const size_t of_first = std::min(taken, first.size());
     first = first.subspan(of_first);
     second = second.subspan(taken - of_first);
@@ -105,7 +106,8 @@ size_t StreamLink::offer(iovec* pieces, int count) {
   message.msg_iovlen = static_cast<size_t>(count);
   ssize_t n;
   do {
-    n = ::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    n = count == 1 ? ::send(fd_, pieces->iov_base, pieces->iov_len, kSendFlags)
+                   : ::sendmsg(fd_, &message, kSendFlags);
   } while (n < 0 && errno == EINTR);
   if (n < 0) {
     if (errno != EAGAIN && errno != EWOULDBLOCK) output_failed(errno);

@@ -97,6 +97,8 @@ Status TlsContext::load(const Credentials& credentials) {
   SSL_CTX_set_options(context_, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_num_tickets(context_, 0);
   SSL_CTX_set_max_early_data(context_, 0);
+  // All that came goes over in one piece, not header and rest of each record apart.
+  SSL_CTX_set_read_ahead(context_, 1);
   SSL_CTX_set_session_cache_mode(context_, SSL_SESS_CACHE_OFF);
   US_CHECK(SSL_CTX_set_ex_data(context_, context_index(), this) == 1);
   // OpenSSL wants one wherever a session and a peer to verify meet.
