@@ -32,7 +32,7 @@ main() {
   standby=$last
   start "$out/primary" "${inside[@]}" "$understudy" protect "$out/primary.toml"
   primary=$last
-  wait_for 60 "protection" state_is protected
+  wait_for 120 "protection" state_is protected
   panel
   wait_for 120 "Redis" grep -q "Server initialized" "$out/primary.out"
   start "$out/client" "${inside[@]}" "$client" "$client_host" "$client_port" "$seconds" \
