@@ -129,7 +129,7 @@ Result<nlohmann::json> FtLive::request(const nlohmann::json& request) {
   } else if (verb == "enable") {
     done = enable(request.value("secondary", config_.ft.secondary));
   } else {
-    return UserError{.id = "CTL-003",
+    return UserError{.id = "FT-006",
                      .what = "the control socket knows no such request",
                      .seen = "\"" + verb + "\"",
                      .needed = "status, failover, stop, enable or disable",
