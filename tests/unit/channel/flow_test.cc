@@ -99,4 +99,25 @@ TEST_CASE("64 MiB of frames arrive whole and in order at a reader that keeps sto
   }
 }
 
+TEST_CASE("a side that stopped reading keeps one message and one buffer, whatever the peer sends") {
+  for (const Credentials& credentials : {plaintext(), psk()}) {
+    Pair pair(credentials);
+    pair.greet();
+    pair.to_primary->pause_reading(true);
+    const uint64_t before = pair.to_primary->counters().bytes_received;
+    const Bytes bytes(1024 * 1024, 7);
+    // More than the kernel takes: then the rest waits on the sender's side.
+    size_t sent = 0;
+    for (; sent < 64 || pair.to_secondary->counters().bytes_waiting == 0; ++sent) {
+      pair.to_secondary->send_frame(bytes);
+    }
+    CHECK(pair.to_primary->counters().bytes_received - before <= 256 * 1024);
+    CHECK(pair.secondary.messages.size() <= 1);
+    pair.to_primary->pause_reading(false);
+    for (size_t i = 0; i < sent; ++i) {
+      REQUIRE(pair.secondary.messages.take() == Message(FrameMessage{bytes}));
+    }
+  }
+}
+
 }  // namespace us::log
