@@ -1,6 +1,8 @@
 #include "logchannel/frame.h"
 
 #include <algorithm>
+#include <optional>
+#include <span>
 #include <utility>
 #include <zstd.h>
 
@@ -18,6 +20,9 @@ void store(uint8_t* at, T value) {
 // Offsets in the header; docs/log-format.md has the same table.
 constexpr size_t kAtMagic = 0, kAtFlags = 4, kAtReserved = 6, kAtStored = 8, kAtRecords = 12,
                  kAtSequence = 16, kAtPosition = 24, kAtPayloadCrc = 32, kAtHeaderCrc = 36;
+
+constexpr size_t kSamplePieces = 4, kSamplePieceBytes = 4096;
+constexpr size_t kSampledBytesMin = 4 * kSamplePieces * kSamplePieceBytes;
 
 }  // namespace
 
@@ -38,6 +43,31 @@ void put_frame_header(const FrameHeader& header, uint8_t* out) {
 
 struct FrameBuilder::Compressor {
   ZSTD_CCtx* context = ZSTD_createCCtx();
+  Bytes sample;
+  Bytes compressed_sample;
+
+  // Compresses `from` into `to`; empty: it does not shrink by enough to be worth the reader's time.
+  std::optional<size_t> compress(ByteSpan from, std::span<uint8_t> to, int level) const {
+    const size_t size =
+        ZSTD_compressCCtx(context, to.data(), to.size(), from.data(), from.size(), level);
+    if (ZSTD_isError(size) != 0 || size + from.size() / 32 >= from.size()) return std::nullopt;
+    return size;
+  }
+
+  // A few pieces tell whether a large payload is encrypted or compressed already: trying all of it
+  // would cost more than everything else that is done to it.
+  bool promising(ByteSpan payload, int level) {
+    if (payload.size() < kSampledBytesMin) return true;
+    sample.clear();
+    const size_t stride = payload.size() / kSamplePieces;
+    for (size_t i = 0; i < kSamplePieces; ++i) {
+      const ByteSpan piece = payload.subspan(i * stride, kSamplePieceBytes);
+      sample.insert(sample.end(), piece.begin(), piece.end());
+    }
+    compressed_sample.resize(sample.size());
+    return compress(sample, compressed_sample, level).has_value();
+  }
+
   Compressor() { US_CHECK(context != nullptr, "out of memory for a compressor"); }
   ~Compressor() { ZSTD_freeCCtx(context); }
   Compressor(const Compressor&) = delete;
@@ -102,15 +132,15 @@ ByteSpan FrameBuilder::finish() {
   std::swap(buffer_, done_);
   buffer_.resize(kFrameHeaderBytes);
   size_t stored = records_bytes;
-  if (compressor_ && records_bytes >= options_.zstd_bytes_min) {
+  const ByteSpan payload = ByteSpan(done_).subspan(kFrameHeaderBytes);
+  if (compressor_ && records_bytes >= options_.zstd_bytes_min &&
+      compressor_->promising(payload, options_.zstd_level)) {
     compressed_.resize(kFrameHeaderBytes + records_bytes);
-    // A destination one byte short of the source: what does not shrink fails, and stays as it is.
-    const size_t size = ZSTD_compressCCtx(
-        compressor_->context, compressed_.data() + kFrameHeaderBytes, records_bytes - 1,
-        done_.data() + kFrameHeaderBytes, records_bytes, options_.zstd_level);
-    if (ZSTD_isError(size) == 0 && size + records_bytes / 32 < records_bytes) {
+    const auto size = compressor_->compress(
+        payload, std::span(compressed_).subspan(kFrameHeaderBytes), options_.zstd_level);
+    if (size) {
       std::swap(done_, compressed_);
-      stored = size;
+      stored = *size;
       header.flags |= kFrameZstd;
     }
   }

@@ -1,6 +1,7 @@
 #include "logchannel/frame.h"
 
 #include <doctest/doctest.h>
+#include <random>
 
 #include "base/crc32c.h"
 #include "logchannel/memory_log.h"
@@ -88,6 +89,22 @@ TEST_CASE("a payload that compresses is stored smaller, one that does not is sto
   const size_t noise = builder.finish().size();
   CHECK(noise > 10'000);
   CHECK(noise < 10'000 + kFrameHeaderBytes + 40);
+}
+
+TEST_CASE(
+    "large payloads are compressed where samples of them shrink, and stored as they are else") {
+  std::mt19937_64 random(7);
+  Bytes noise(128 * 1024);
+  for (uint8_t& byte : noise) byte = static_cast<uint8_t>(random());
+  Bytes words(128 * 1024);
+  for (uint8_t& byte : words) byte = static_cast<uint8_t>('a' + random() % 8);
+  const auto stored = [](const Bytes& data) {
+    FrameBuilder builder({});
+    builder.append({.at = {.branches = 1}, .body = NetFrame{0, data}});
+    return builder.finish().size();
+  };
+  CHECK(stored(noise) > noise.size());
+  CHECK(stored(words) < words.size() * 6 / 10);
 }
 
 TEST_CASE("the log position counts record bytes before compression and both ends agree on it") {
