@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# costs.sh [ROUNDS]: what recording and replaying cost, in turns within ROUNDS (5) rounds so that a slow moment of
+# costs.sh [ROUNDS [PART...]]: what recording and replaying cost, in turns within ROUNDS (5) rounds so that a slow moment of
 # the host hits all alike: processor seconds (user and system) and wall seconds of run, record and replay,
 # bound by the processor and by disk and network; then log bytes of boot, of idling at 250 Hz, of a download; and
-# how long the replay of an idle time takes. Medians, and their ratios.
+# how long the replay of an idle time takes. Medians, and their ratios. Parts: boot, idle, download,
+# processor, io; without any, all.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 rounds=${1:-5}
+shift $(($# > 0))
+parts=${*:-boot idle download processor io}
 idle_seconds=${IDLE_SECONDS:-60}
 download_mib=8
 cd "$work"
@@ -48,7 +51,7 @@ boot_bytes() {
 
 # Against a guest that does not idle, so that boot does not count.
 idle_bytes() {
-  local with without began
+  local with without
   for time in 0 "$idle_seconds"; do
     guest_of "us.ip=none nohz=off \"us.run=sleep $time\""
     "$UNDERSTUDY" -q record -o "idle$time" "${guest[@]}" >out.txt </dev/null
@@ -59,9 +62,8 @@ idle_bytes() {
   guest_of "us.ip=none \"us.run=sleep $idle_seconds\""
   "$UNDERSTUDY" -q record -o tickless "${guest[@]}" >out.txt </dev/null
   for what in "idle$idle_seconds" tickless idle0; do
-    began=$EPOCHREALTIME
-    "$UNDERSTUDY" -q replay "$what" >out.txt
-    awk -v w="$what" -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "  replay of %s: %.2f s, boot included\n", w, b - a }'
+    cost "$what-replay" "$UNDERSTUDY" -q replay "$what"
+    echo "  replay of $what: $(median "$what-replay" 1) s of processor time, boot included"
   done
 }
 
@@ -75,15 +77,31 @@ download_bytes() {
     'BEGIN { printf "download of %s: %.3f log bytes a byte of payload (boot taken off)\n", w, (b - o) / n }'
 }
 
-boot_bytes
-idle_bytes
-mkdir web
-head -c $((download_mib << 20)) /dev/urandom >web/random
-head -c $((download_mib << 20)) < <(while :; do cat "$root"/docs/*.md; done) >web/text
-serve_web web
-download_bytes random
-download_bytes text
-compare processor 'us.ip=none "us.run=us-bench -s 8 cpu"'
-head -c 67108864 /dev/urandom >disk.img
-compare disk-and-network "us.url=http://10.0.2.2:$web_port/random \"us.run=us-bench -s 25 diskread diskread4k diskwrite; wget -q -O - http://10.0.2.2:$web_port/random | wc -c\"" \
-  --disk disk.img --net slirp
+serve_files() {
+  [[ ! -d web ]] || return 0
+  mkdir web
+  head -c $((download_mib << 20)) /dev/urandom >web/random
+  head -c $((download_mib << 20)) < <(while :; do cat "$root"/docs/*.md; done) >web/text
+  serve_web web
+}
+
+for part in $parts; do
+  case $part in
+    boot) boot_bytes ;;
+    idle) idle_bytes ;;
+    download)
+      serve_files
+      [[ -d boot ]] || boot_bytes
+      download_bytes random
+      download_bytes text
+      ;;
+    processor) compare processor 'us.ip=none "us.run=us-bench -s 8 cpu"' ;;
+    io)
+      serve_files
+      head -c 67108864 /dev/urandom >disk.img
+      compare disk-and-network "us.url=http://10.0.2.2:$web_port/random \"us.run=us-bench -s 25 diskread diskread4k diskwrite; wget -q -O - http://10.0.2.2:$web_port/random | wc -c\"" \
+        --disk disk.img --net slirp
+      ;;
+    *) fail "no such part: $part" ;;
+  esac
+done

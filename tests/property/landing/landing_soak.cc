@@ -1,7 +1,7 @@
-// landing_soak [--landings N] [--seed S]: N landings (12,000), shared out over every skid model,
-// every kind of payload, with instruction counts and without; each is compared with the exact
-// instruction where the other machine stands. Then margins below the skid: every overshoot must be
-// said. Exit 0: not one was wrong.
+// landing_soak [--landings N] [--seed S] [--skid MODEL]: N landings (12,000), shared out over every
+// skid model, every kind of payload, with instruction counts and without; each is compared with the
+// exact instruction where the other machine stands. Then margins below the skid: every overshoot
+// must be said. Exit 0: not one was wrong.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -73,17 +73,21 @@ Totals soak_all(const Skid& skid, uint64_t each, uint64_t seed) {
   return totals;
 }
 
-int soak_everything(uint64_t landings, uint64_t seed) {
+// `only`: the one skid model to soak; empty: all.
+int soak_everything(uint64_t landings, uint64_t seed, const std::string& only) {
   std::printf("seed %lu\n", seed);
-  const uint64_t each = landings / (std::size(kEnough) * kKindCount * 2) + 1;
+  const size_t models = only.empty() ? std::size(kEnough) : 1;
+  const uint64_t each = landings / (models * kKindCount * 2) + 1;
   uint64_t right = 0, wrong = 0, said = 0;
   for (const Skid& skid : kEnough) {
+    if (!only.empty() && only != skid.text) continue;
     const Totals t = soak_all(skid, each, seed);
     right += t.landings;
     wrong += t.wrong + t.overshoots;  // with margin enough there are none
     seed += 100;
   }
   for (const Skid& skid : kTooSmall) {
+    if (!only.empty() && only != skid.text) continue;
     const Totals t = soak_all(skid, each / 8 + 1, seed);
     wrong += t.wrong + (t.overshoots == 0);
     said += t.overshoots;
@@ -99,9 +103,11 @@ int soak_everything(uint64_t landings, uint64_t seed) {
 
 int main(int argc, char** argv) {
   uint64_t landings = 12'000, seed = 1;
+  std::string only;
   for (int i = 1; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--landings") == 0) landings = std::strtoull(argv[i + 1], nullptr, 10);
     if (std::strcmp(argv[i], "--seed") == 0) seed = std::strtoull(argv[i + 1], nullptr, 10);
+    if (std::strcmp(argv[i], "--skid") == 0) only = argv[i + 1];
   }
-  return us::replay::soak::soak_everything(landings, seed);
+  return us::replay::soak::soak_everything(landings, seed, only);
 }

@@ -87,7 +87,7 @@ strings:
         repe cmpsb
         ret
 
-jumps:  mov     $90, %ecx               // 90 rounds of jumps, not one of them conditional
+jumps:  mov     $24, %ecx               // 24 rounds of jumps, not one of them conditional
         lea     1f(%rip), %rdx
         lea     4f(%rip), %rsi
 1:      jmp     3f
