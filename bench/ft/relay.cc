@@ -66,7 +66,10 @@ int main(int argc, char** argv) {
   if (argc != 3) return 2;
   std::signal(SIGUSR1, [](int) { held[0] = 1; });
   std::signal(SIGUSR2, [](int) { held[1] = 1; });
-  std::signal(SIGHUP, [](int) { held[0] = 0, held[1] = 0; });
+  std::signal(SIGHUP, [](int) {
+    held[0] = 0;
+    held[1] = 0;
+  });
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
   const int one = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
