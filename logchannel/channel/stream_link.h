@@ -66,6 +66,7 @@ class StreamLink final : public Link, public std::enable_shared_from_this<Stream
 
   // --- The way out (stream_link_output.cc); these under mutex_.
   void send_frame_tls(ByteSpan frame);
+  void start_frame(size_t frame_bytes, ByteSpan first);
   void write_tls(ByteSpan bytes);
   void flush_tls();
   void give(ByteSpan first, ByteSpan second = {});

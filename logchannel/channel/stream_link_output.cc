@@ -12,6 +12,8 @@ namespace {
 
 // A TLS record's text (RFC 8446 5.1), and how much of them goes to the kernel at a time.
 constexpr size_t kRecordBytes = 16 * 1024, kPushBytes = 64 * 1024;
+// Copied, so that header and frame are one piece for the kernel.
+constexpr size_t kSmallFrame = 4 * 1024;
 constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 // Chunks of the queue given to the kernel at a time.
 constexpr int kPiecesMax = 16;
@@ -44,6 +46,9 @@ void StreamLink::send_frame(ByteSpan frame) {
   if (!may_send_) return;
   if (tls_) {
     send_frame_tls(frame);
+  } else if (frame.size() <= kSmallFrame) {
+    start_frame(frame.size(), frame);
+    give(plain_);
   } else {
     give(frame_message_header(frame.size()), frame);
   }
@@ -51,16 +56,21 @@ void StreamLink::send_frame(ByteSpan frame) {
 }
 
 void StreamLink::send_frame_tls(ByteSpan frame) {
-  const auto header = frame_message_header(frame.size());
-  const size_t first = std::min(frame.size(), kRecordBytes - header.size());
-  plain_.assign(header.begin(), header.end());
-  plain_.insert(plain_.end(), frame.begin(), frame.begin() + first);
+  const size_t first = std::min(frame.size(), kRecordBytes - kMessageHeaderBytes);
+  start_frame(frame.size(), frame.subspan(0, first));
   write_tls(plain_);
   for (size_t at = first; at < frame.size() && may_send_; at += kRecordBytes) {
     write_tls(frame.subspan(at, std::min(kRecordBytes, frame.size() - at)));
     if (tls_out_.size() >= kPushBytes) flush_tls();
   }
   flush_tls();
+}
+
+// plain_ becomes the message's start.
+void StreamLink::start_frame(size_t frame_bytes, ByteSpan first) {
+  const auto header = frame_message_header(frame_bytes);
+  plain_.assign(header.begin(), header.end());
+  plain_.insert(plain_.end(), first.begin(), first.end());
 }
 
 void StreamLink::write_tls(ByteSpan bytes) {
