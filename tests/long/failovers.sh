@@ -62,9 +62,11 @@ main() {
     sleep "$((RANDOM % 2)).$((RANDOM % 10))"
     kill -0 "$client_pid" 2>/dev/null || fail "the client ended: $(cat "$out/client.log")"
     before=$(<"$out/progress")
-    kill_primary=1
-    [[ $victim == primary ]] || kill_primary=$((victim == both ? RANDOM % 2 : 0))
-    if [[ $victim == secondary ]]; then kill_primary=0; fi
+    case $victim in
+      primary) kill_primary=1 ;;
+      secondary) kill_primary=0 ;;
+      *) kill_primary=$((RANDOM % 2)) ;;
+    esac
     if [[ $kill_primary == 1 ]]; then
       murder "$live"
       live=$other
