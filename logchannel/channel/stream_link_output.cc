@@ -56,11 +56,12 @@ void StreamLink::send_frame(ByteSpan frame) {
 }
 
 void StreamLink::send_frame_tls(ByteSpan frame) {
-  const size_t first = std::min(frame.size(), kRecordBytes - kMessageHeaderBytes);
+  // The odd bytes go with the header, the rest in full records and without a copy.
+  const size_t first = frame.size() % kRecordBytes;
   start_frame(frame.size(), frame.subspan(0, first));
   write_tls(plain_);
   for (size_t at = first; at < frame.size() && may_send_; at += kRecordBytes) {
-    write_tls(frame.subspan(at, std::min(kRecordBytes, frame.size() - at)));
+    write_tls(frame.subspan(at, kRecordBytes));
     if (tls_out_.size() >= kPushBytes) flush_tls();
   }
   flush_tls();
