@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
@@ -24,6 +25,28 @@ std::string now_as_text() {
   char text[32];
   const size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
   return fmt::format("{}.{:03}Z", std::string_view(text, size), ms.count() % 1000);
+}
+
+// write(2) without SIGPIPE: a pipe whose reader has gone is no reason to end a VM.
+ssize_t write_quietly(int fd, const std::string& bytes) {
+  sigset_t pipe, before, pending;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  ::sigpending(&pending);
+  ::pthread_sigmask(SIG_BLOCK, &pipe, &before);
+  ssize_t n;
+  do {
+    n = ::write(fd, bytes.data(), bytes.size());
+  } while (n < 0 && errno == EINTR);
+  const int error = errno;
+  // The signal that this write raised for its own thread is taken back.
+  if (n < 0 && error == EPIPE && sigismember(&pending, SIGPIPE) == 0) {
+    const timespec now{};
+    ::sigtimedwait(&pipe, nullptr, &now);
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return n;
 }
 
 }  // namespace
@@ -58,10 +81,7 @@ void EventLog::write(const std::string& event, const std::string& detail) {
   // A line that was cut off ends before the next one begins.
   std::string line = cut_ ? "\n" : "";
   line += json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  ssize_t n;
-  do {
-    n = ::write(fd_, line.data(), line.size());
-  } while (n < 0 && errno == EINTR);
+  const ssize_t n = write_quietly(fd_, line);
   if (n == static_cast<ssize_t>(line.size())) {
     cut_ = false;
     return;
