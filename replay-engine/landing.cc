@@ -80,6 +80,12 @@ LandingResult Lander::land(hv::Machine& machine, const LandingTarget& target) {
   return result;
 }
 
+std::string Lander::health_text() const {
+  return fmt::format("{} landings, {} overshoots; {}", counters_.landings, counters_.overshoots,
+                     profile_.counter != nullptr ? pmu::to_text(profile_.counter->health())
+                                                 : "the processor's own exact counter");
+}
+
 // Phase 1: alarms until the target is within reach of precise stops.
 std::optional<LandingVerdict> Lander::approach(hv::Machine& machine, const LandingTarget& target) {
   for (;;) {

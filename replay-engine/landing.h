@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "hv/core/execution_point.h"
 #include "hv/machine.h"
@@ -87,6 +88,8 @@ class Lander {
 
   const LandingCounters& counters() const { return counters_; }
   const LandingProfile& profile() const { return profile_; }
+  // What the counter did so far, for a report of a divergence: whether it can be believed.
+  std::string health_text() const;
 
  private:
   std::optional<LandingVerdict> approach(hv::Machine& machine, const LandingTarget& target);

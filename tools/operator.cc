@@ -10,14 +10,13 @@ namespace us::tools {
 namespace {
 
 struct Options {
-  std::string name, role, secondary, credentials;
+  std::string name, role, secondary;
   bool json = false;
 };
 
 int ask(const Globals& globals, const std::string& verb, const Options& options) {
   nlohmann::json request{{"verb", verb}};
   if (!options.secondary.empty()) request["secondary"] = options.secondary;
-  if (!options.credentials.empty()) request["credentials"] = options.credentials;
   auto reply = control_request(options.name, options.role, request);
   if (!reply.ok()) return report(reply.error());
   if (options.json) {
@@ -55,9 +54,8 @@ void add_operator(CLI::App& app, const Globals& globals, int& exit_code) {
   const auto options = fresh();
   CLI::App* enable =
       add(app, globals, exit_code, "enable", "give the VM a secondary while it runs", options);
-  enable->add_option("--secondary", options->secondary, "HOST:PORT of a standby")->required();
-  enable->add_option("--credentials", options->credentials,
-                     "how both sides know one another; default: as before");
+  enable->add_option("--secondary", options->secondary,
+                     "HOST:PORT of a standby; default: as the VM was started with");
 }
 
 }  // namespace us::tools

@@ -92,6 +92,8 @@ Replayed run_log(hv::Machine& machine, ReplayParts& parts, const ReplayOptions& 
   result.verified_epochs = verifier.verified_epochs();
   result.records = source.records();
   result.landings = lander.counters();
+  if (result.end.kind == replay::EndKind::kDiverged)
+    result.end.detail += "\n  counter:         " + lander.health_text();
   result.final_digest = machine.whole_digest();
   if (source.end_record())
     result.recorded_digest = std::get<log::End>(source.end_record()->body).final_digest;

@@ -158,9 +158,10 @@ Result<BootState> load_multiboot(LoadContext& context, ByteSpan image) {
   Placement placement(context.memory, name, kLowImageBase, kLowImageEnd);
   if (Status status = placement.place(layout->segments); !status) return status.error();
   if (Status status = check_entry(placement, layout->entry, name); !status) return status.error();
-  // The first word is the image's name, as other Multiboot loaders have it.
+  // The first word is the image's name, as other Multiboot loaders have it; never the file's, which
+  // a recording keeps under another one.
   const std::string cmdline =
-      context.config.cmdline.empty() ? name : name + " " + context.config.cmdline;
+      context.config.cmdline.empty() ? "kernel" : "kernel " + context.config.cmdline;
   if (Status status = place_cmdline(context, cmdline, kCmdlineMax); !status) return status.error();
   if (!context.initrd.empty())
     if (Status status = place_module(context, placement); !status) return status.error();

@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "hv/cpu/debug.h"
 #include "hv/cpu/integer.h"
+#include "hv/cpu/mmu.h"
 
 namespace us::hv {
 
@@ -71,13 +73,18 @@ class Strings {
     if (!flat_ && !linear(side, lowest(at, n), static_cast<unsigned>(n * size_)).ok) return 0;
     return n;
   }
-  // Host memory of a run of n elements, from its lowest address on; null if there is no direct way.
+  // Host memory of a run of n elements, from its lowest address on; null if there is no direct way,
+  // and then the first element's own access says why. Stays good when the other side takes the same
+  // place in the TLB.
   uint8_t* host(Side side, uint64_t n) {
-    const unsigned bytes = static_cast<unsigned>(n * size_);
-    const Address a = linear(side, lowest(offset(side), n), bytes);
-    if (!a.ok) return nullptr;
-    return side.access == Access::kWrite ? direct_write(c_, a.linear, bytes)
-                                         : direct_read(c_, a.linear, bytes);
+    if (uint8_t* at = cached_host(side, n); at != nullptr) return at;
+    if (data_watched(c_)) return nullptr;
+    const Address first = element(side);
+    Place place;
+    const bool write = side.access == Access::kWrite;
+    if (!first.ok || !resolve(c_, current_bank(c_), first.linear, write, true, place))
+      return nullptr;
+    return cached_host(side, n);
   }
 
   void advance(Side side, uint64_t n) {
@@ -93,6 +100,13 @@ class Strings {
   }
 
  private:
+  uint8_t* cached_host(Side side, uint64_t n) {
+    const unsigned bytes = static_cast<unsigned>(n * size_);
+    const Address a = linear(side, lowest(offset(side), n), bytes);
+    if (!a.ok) return nullptr;
+    return side.access == Access::kWrite ? direct_write(c_, a.linear, bytes)
+                                         : direct_read(c_, a.linear, bytes);
+  }
   uint64_t offset(Side side) const { return c_.regs[side.reg] & mask_; }
   // At the end of a piece that is not the last: leaves if the run loop wants to look.
   bool go_on() {
@@ -169,8 +183,8 @@ uint64_t move_run(Strings& s, Side source, uint64_t n) {
   n = s.fit(kDestination, s.fit(source, n));
   if (n == 0) return 0;
   const uint8_t* from = s.host(source, n);
-  uint8_t* to = s.host(kDestination, n);
-  if (from == nullptr || to == nullptr) return 0;
+  uint8_t* to = from != nullptr ? s.host(kDestination, n) : nullptr;
+  if (to == nullptr) return 0;
   copy_run<T>(to, from, n * sizeof(T), s.down());
   return n;
 }
@@ -301,8 +315,8 @@ uint64_t compare_some(Cpu& c, Strings& s, Side source, uint64_t left, bool until
                       Pair<T>& last) {
   const uint64_t n = s.repeats() ? s.fit(kCompared, s.fit(source, left)) : 0;
   const uint8_t* a = n != 0 ? s.host(source, n) : nullptr;
-  const uint8_t* b = n != 0 ? s.host(kCompared, n) : nullptr;
-  if (a != nullptr && b != nullptr) {
+  const uint8_t* b = a != nullptr ? s.host(kCompared, n) : nullptr;
+  if (b != nullptr) {
     const uint64_t done = scan_run<T>(a, b, T{0}, n, s.down(), until_equal);
     const uint64_t at = last_of(n, done, s.down(), sizeof(T));
     last = {read_host<T>(a + at), read_host<T>(b + at)};

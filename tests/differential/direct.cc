@@ -244,13 +244,13 @@ bool aim_memory(Random& r, const Decoded& in, uint8_t* code, uint64_t address, u
   // XSAVE takes its mask from there.
   const auto is_mask = [](int n) { return n == kRax || n == kRdx; };
   if (wants_big_alignment(in) && (is_mask(base) || is_mask(index))) return false;
+  // The count of a 16-bit double shift must stay small.
+  const bool counted = in.mnemonic() == ZYDIS_MNEMONIC_SHLD || in.mnemonic() == ZYDIS_MNEMONIC_SHRD;
+  if (counted && (base == kRcx || index == kRcx)) return false;
   if (base < 0) {
     s.gpr[index] = r.below(1 << 16);
     return patch(code, in, static_cast<int64_t>(target - s.gpr[index] * mem.scale));
   }
-  // The count of a 16-bit double shift must stay small.
-  const bool counted = in.mnemonic() == ZYDIS_MNEMONIC_SHLD || in.mnemonic() == ZYDIS_MNEMONIC_SHRD;
-  if (counted && base == kRcx) return false;
   uint64_t sum = disp;
   if (index >= 0) sum += s.gpr[index] * mem.scale;
   s.gpr[base] = target - sum;

@@ -47,17 +47,19 @@ struct Node::Live final : replay::LiveActions {
       connection = std::make_shared<Connection>(sim.schedule, sim.random);
       sim.connected(connection);
       auto mine = connection;
-      mine->set_end(0, {.message =
-                            [this, mine, inc = node.incarnation_](log::Message m) {
-                              return inc == node.incarnation_ && mine == connection &&
-                                     side.message(now(), std::move(m));
-                            },
-                        .closed =
-                            [this, mine, inc = node.incarnation_](const std::string& why) {
-                              if (inc != node.incarnation_ || mine != connection) return;
-                              connection.reset();
-                              side.unlinked(now(), why);
-                            }});
+      mine->set_end(
+          0, {.message =
+                  [this, &host = node, mine, inc = node.incarnation_](log::Message m) {
+                    // This object may be gone; its host never is.
+                    return inc == host.incarnation_ && mine == connection &&
+                           side.message(now(), std::move(m));
+                  },
+              .closed =
+                  [this, &host = node, mine, inc = node.incarnation_](const std::string& why) {
+                    if (inc != host.incarnation_ || mine != connection) return;
+                    connection.reset();
+                    side.unlinked(now(), why);
+                  }});
       peer.accept(mine);
       side.linked(now());
     });
@@ -74,8 +76,8 @@ struct Node::Live final : replay::LiveActions {
   }
   void claim(uint64_t wanted) override {
     ask(node.sim_.schedule, node.sim_.random, node.sim_.arbiter, wanted, node.name_,
-        [this, inc = node.incarnation_](const replay::Claim& claim) {
-          if (inc == node.incarnation_) side.claimed(now(), claim);
+        [this, &host = node, inc = node.incarnation_](const replay::Claim& claim) {
+          if (inc == host.incarnation_) side.claimed(now(), claim);
         });
   }
   void wake_guest() override {}

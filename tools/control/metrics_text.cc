@@ -58,9 +58,13 @@ class Families {
 
 void add_state(Families& f, const FtStatus& s) {
   std::vector<std::pair<std::string, double>> states;
-  for (const char* state : {"starting", "transferring", "protected", "alone", "waiting",
-                            "replaying", "going-live", "halted"})
+  bool known = false;
+  for (const char* state : {"connecting", "transferring", "protected", "reconnecting", "claiming",
+                            "alone", "waiting", "replaying", "halted"}) {
     states.emplace_back(state, s.state == state ? 1 : 0);
+    known = known || s.state == state;
+  }
+  if (!known && !s.state.empty()) states.emplace_back(s.state, 1);
   f.gauges("understudy_state", "1 for the state this side is in.", "state", states);
   f.gauge("understudy_generation", "Generation that this side belongs to.",
           static_cast<double>(s.generation));

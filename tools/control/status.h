@@ -10,9 +10,10 @@ namespace us::tools {
 
 struct FtStatus {
   std::string vm_name;
-  std::string role;    // "primary" | "secondary"
-  std::string state;   // "starting" | "transferring" | "protected" | "alone" | "waiting" |
-                       // "replaying" | "going-live" | "halted"
+  std::string role;   // "primary" | "secondary"
+  std::string state;  // "protected"; not: "connecting", "transferring", "reconnecting", "claiming",
+                      // "alone", "halted"; a secondary's "waiting", "transferring", "replaying",
+                      // "reconnecting", "session over", "closed"
   std::string reason;  // why it is not protected; empty when it is
   std::string peer;    // "ADDR:PORT", empty: none
   std::string arbiter;

@@ -62,6 +62,18 @@ TEST_CASE("a margin below a fixed skid ends in a reported overshoot that names c
   CHECK(replay.end.error->mend.find("understudy calibrate") != std::string::npos);
 }
 
+TEST_CASE("a lander's health names landings, overshoots, alarms and the largest skid") {
+  NoWorld world;
+  auto machine = payload_machine(world, kRounds);
+  Lander exact;
+  CHECK(exact.health_text() == "0 landings, 0 overshoots; the processor's own exact counter");
+  Lander late(landing_profile(late_profile("fixed:7", 1, 2), *machine));
+  CHECK(late.land(*machine, {.branches = Branches(20)}).verdict == LandingVerdict::kOvershoot);
+  CHECK(late.health_text() ==
+        "1 landings, 1 overshoots; alarms armed 1, fired 1, missed 0, throttled 0; largest skid 7; "
+        "counter kept");
+}
+
 TEST_CASE("a log cut anywhere replays to its last whole record and says that it ends there") {
   const Bytes& whole = recording().log;
   for (size_t cut : {whole.size() - 1, whole.size() * 3 / 4, whole.size() / 2}) {
