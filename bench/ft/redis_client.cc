@@ -2,9 +2,10 @@
 // the other, and afterwards, over that very connection, looks how many are there. Says, in JSON,
 // how many were acknowledged, how many were found with their value, and the longest wait for an
 // answer.
-//   redis_client HOST PORT SECONDS [--progress FILE]
-// SIGUSR1 ends the writing early.
+//   redis_client HOST PORT SECONDS [--progress FILE] [--pipeline N]
+// N writes are sent before their answers are read. SIGUSR1 ends the writing early.
 // Exit 0: every acknowledged write was found. RESP2: https://redis.io/docs/reference/protocol-spec.
+#include <algorithm>
 #include <arpa/inet.h>
 #include <chrono>
 #include <csignal>
@@ -80,45 +81,100 @@ std::string command(const std::vector<std::string>& words) {
 
 std::string value_of(uint64_t n) { return "value-" + std::to_string(n * 2654435761u); }
 
-}  // namespace
+struct Options {
+  const char* host = nullptr;
+  int port = 0;
+  long seconds = 0;
+  const char* progress = nullptr;
+  uint64_t pipeline = 1;
+};
 
-int main(int argc, char** argv) {
+Options parse(int argc, char** argv) {
+  Options o;
   if (argc < 4) {
-    std::fprintf(stderr, "usage: redis_client HOST PORT SECONDS [--progress FILE]\n");
-    return 2;
+    std::fprintf(stderr,
+                 "usage: redis_client HOST PORT SECONDS [--progress FILE] [--pipeline N]\n");
+    std::exit(2);
   }
-  const char* progress = argc == 6 && std::strcmp(argv[4], "--progress") == 0 ? argv[5] : nullptr;
-  struct sigaction on_enough {};
-  on_enough.sa_handler = [](int) { enough = 1; };
-  on_enough.sa_flags = SA_RESTART;
-  sigaction(SIGUSR1, &on_enough, nullptr);
-  Connection redis(argv[1], std::atoi(argv[2]));
-  redis.send(command({"PING"}));
-  if (redis.line() != "+PONG") fail("no Redis there");
-  const auto end = Clock::now() + std::chrono::milliseconds(std::atol(argv[3]) * 1000);
+  o.host = argv[1];
+  o.port = std::atoi(argv[2]);
+  o.seconds = std::atol(argv[3]);
+  for (int i = 4; i + 1 < argc; i += 2) {
+    if (std::strcmp(argv[i], "--progress") == 0) o.progress = argv[i + 1];
+    if (std::strcmp(argv[i], "--pipeline") == 0)
+      o.pipeline = std::strtoull(argv[i + 1], nullptr, 10);
+  }
+  return o;
+}
+
+struct Written {
   uint64_t acknowledged = 0;
-  Clock::duration longest{0};
+  std::vector<double> waits_ms;  // of each batch
+  double seconds = 0;
+};
+
+Written write_until(Connection& redis, const Options& o) {
+  Written w;
+  const auto begin = Clock::now();
+  const auto end = begin + std::chrono::seconds(o.seconds);
   while (Clock::now() < end && enough == 0) {
     const auto asked = Clock::now();
-    redis.send(command({"SET", "key-" + std::to_string(acknowledged), value_of(acknowledged)}));
-    const std::string answer = redis.line();
-    if (answer != "+OK") fail("the server said " + answer);
-    longest = std::max(longest, Clock::now() - asked);
-    ++acknowledged;
-    if (progress != nullptr && acknowledged % 10 == 0)
-      std::ofstream(progress) << acknowledged << "\n";
+    std::string batch;
+    for (uint64_t i = 0; i < o.pipeline; ++i)
+      batch += command(
+          {"SET", "key-" + std::to_string(w.acknowledged + i), value_of(w.acknowledged + i)});
+    redis.send(batch);
+    for (uint64_t i = 0; i < o.pipeline; ++i) {
+      const std::string answer = redis.line();
+      if (answer != "+OK") fail("the server said " + answer);
+      ++w.acknowledged;
+    }
+    w.waits_ms.push_back(std::chrono::duration<double, std::milli>(Clock::now() - asked).count());
+    if (o.progress != nullptr && w.acknowledged % 10 < o.pipeline)
+      std::ofstream(o.progress) << w.acknowledged << "\n";
   }
+  w.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  std::sort(w.waits_ms.begin(), w.waits_ms.end());
+  return w;
+}
+
+uint64_t count_found(Connection& redis, uint64_t keys) {
   uint64_t found = 0;
-  for (uint64_t n = 0; n < acknowledged; ++n) {
+  for (uint64_t n = 0; n < keys; ++n) {
     redis.send(command({"GET", "key-" + std::to_string(n)}));
     if (redis.line() == "$-1") continue;
     if (redis.line() == value_of(n)) ++found;
   }
+  return found;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options o = parse(argc, argv);
+  struct sigaction on_enough {};
+  on_enough.sa_handler = [](int) { enough = 1; };
+  on_enough.sa_flags = SA_RESTART;
+  sigaction(SIGUSR1, &on_enough, nullptr);
+  Connection redis(o.host, o.port);
+  redis.send(command({"PING"}));
+  if (redis.line() != "+PONG") fail("no Redis there");
+  const Written w = write_until(redis, o);
+  const auto looked = Clock::now();
+  const uint64_t found = count_found(redis, w.acknowledged);
+  const double look_seconds = std::chrono::duration<double>(Clock::now() - looked).count();
   redis.send(command({"SHUTDOWN", "NOSAVE"}));
+  const auto at = [&](double part) {
+    return w.waits_ms.empty()
+               ? 0
+               : w.waits_ms[static_cast<size_t>(part * static_cast<double>(w.waits_ms.size() - 1))];
+  };
   std::printf(
-      "{\"acknowledged\": %llu, \"found\": %llu, \"longest_wait_ms\": %.1f, "
-      "\"connections\": 1}\n",
-      static_cast<unsigned long long>(acknowledged), static_cast<unsigned long long>(found),
-      std::chrono::duration<double, std::milli>(longest).count());
-  return found == acknowledged ? 0 : 1;
+      "{\"acknowledged\": %llu, \"found\": %llu, \"longest_wait_ms\": %.1f, \"connections\": 1, "
+      "\"sets_per_second\": %.1f, \"gets_per_second\": %.1f, \"wait_p50_ms\": %.3f, "
+      "\"wait_p99_ms\": %.3f}\n",
+      static_cast<unsigned long long>(w.acknowledged), static_cast<unsigned long long>(found),
+      at(1), static_cast<double>(w.acknowledged) / w.seconds,
+      static_cast<double>(w.acknowledged) / look_seconds, at(0.5), at(0.99));
+  return found == w.acknowledged ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 # A protected pair on one machine, for the demo and the long tests: networks, descriptions, processes.
 # The caller sets: way (vde or tap), out (a folder), run (a short-named folder for sockets), understudy,
-# images, guest_run (what the guest runs) and memory.
+# images, client (build/release/bench/ft/redis_client, its neighbours beside it), guest_run (what the guest runs) and memory.
 guest_address=10.0.2.15
 started=()
 
@@ -57,7 +57,8 @@ make_switch() {
   started+=("$(<"$run/switch.pid")")
   client_port=$(free_port)
   # A user-mode router on the switch: it, not either side, holds the client's connection.
-  start "$out/router" slirpvde -s "$run/switch" -dhcp -L "$client_port:$guest_address:6379"
+  start "$out/router" "$(dirname "$client")/router" "$run/switch" "$client_port" "$guest_address" 6379
+  wait_for 5 "the router" grep -q "^router:" "$out/router.out"
   client_host=127.0.0.1 guest_ip=dhcp
   net_primary=vde:$run/switch net_standby=vde:$run/switch
   inside=()
