@@ -116,6 +116,16 @@ class ShadowObserver final : public replay::InputObserver {
   replay::Verifier verifier_;
 };
 
+// The primary's last words hold the digest of its whole machine.
+void compare_end(Shadow& shadow, const replay::LogSource& source) {
+  if (!source.end_record() || shadow.end.kind == replay::EndKind::kDiverged) return;
+  shadow.final_digest = shadow.machine->whole_digest();
+  const Digest there = std::get<log::End>(source.end_record()->body).final_digest;
+  if (there == shadow.final_digest) return;
+  shadow.end = {replay::EndKind::kDiverged, fmt::format("the final digest is {} here, {} there",
+                                                        shadow.final_digest.hex(), there.hex())};
+}
+
 }  // namespace
 
 Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
@@ -150,6 +160,7 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
   replay::Lander lander;
   shadow.end = replay::run_loop(*shadow.machine, source, lander, &observer);
   shadow.verified_epochs = observer.verified_epochs();
+  compare_end(shadow, source);
   return shadow;
 }
 

@@ -167,9 +167,7 @@ class Standby {
           if (stopped_ || options_.once) return static_cast<int>(ExitCode::kPeerLost);
           driver_.side().wait_again(session->generation);
           continue;
-        case After::kEnd:
-          return finish(globals_, outcome_of(shadow.end), shadow.machine->point(),
-                        fmt::format("{} epochs verified", shadow.verified_epochs));
+        case After::kEnd: return ended(shadow);
         case After::kGoLive: return go_live(shadow, *session, drained);
       }
     }
@@ -198,6 +196,21 @@ class Standby {
     const bool take_over = why == InboundEnd::kPeerLost || why == InboundEnd::kTakeOver;
     if (take_over && session.log->entitled()) return After::kGoLive;
     return After::kWaitAgain;
+  }
+
+  // The guest's own end, seen on both sides.
+  Result<int> ended(Shadow& shadow) {
+    const Outcome outcome = outcome_of(shadow.end);
+    if (!options_.ft.stats.empty()) {
+      auto stats = run_stats(*shadow.machine, outcome, 0);
+      stats["verified_epochs"] = shadow.verified_epochs;
+      stats["final_digest"] = shadow.final_digest.hex();
+      if (const Status s = write_text(options_.ft.stats, stats.dump(2) + "\n"); !s.ok())
+        return s.error();
+    }
+    return finish(globals_, outcome, shadow.machine->point(),
+                  fmt::format("{} epochs verified, final digest {} on both sides",
+                              shadow.verified_epochs, shadow.final_digest.hex()));
   }
 
   Result<int> go_live(Shadow& shadow, const replay::StandbySession& session, nanoseconds drained) {
