@@ -29,6 +29,7 @@ END
 
 # standby ARG...: in the background, at a port of its own.
 standby() {
+  rm -f standby.err
   "$UNDERSTUDY" standby vm.toml --listen 127.0.0.1:0 "$@" >standby.out 2>standby.err </dev/null &
   standby=$!
   wait_until "the standby" grep -q '^understudy: listening' standby.err
