@@ -199,6 +199,16 @@ void make_absolute(std::string& path, const std::filesystem::path& folder) {
   if (!path.empty() && std::filesystem::path(path).is_relative()) path = (folder / path).string();
 }
 
+// The same for what names its kind first, as "psk:FILE" does.
+void make_absolute_after(std::string& text, std::initializer_list<const char*> kinds,
+                         const std::filesystem::path& folder) {
+  for (const std::string kind : kinds) {
+    if (!text.starts_with(kind) || text.size() == kind.size() || text[kind.size()] == '/') continue;
+    text = kind + (folder / text.substr(kind.size())).string();
+    return;
+  }
+}
+
 void check_readable(std::vector<UserError>& found, const std::string& what, const std::string& path,
                     bool for_writing) {
   if (access(path.c_str(), R_OK | (for_writing ? W_OK : 0)) == 0) return;
@@ -302,6 +312,8 @@ Result<VmConfig> read_vm_config(const std::string& path) {
   make_absolute(config->initrd, folder);
   make_absolute(config->pmu_profile, folder);
   for (VmDisk& disk : config->disks) make_absolute(disk.path, folder);
+  make_absolute_after(config->ft.credentials, {"psk:", "cert:"}, folder);
+  make_absolute_after(config->ft.arbiter, {"file:"}, folder);
   return config;
 }
 

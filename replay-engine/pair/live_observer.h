@@ -46,6 +46,7 @@ class LiveObserver final : public InputObserver {
   void transfer(hv::Machine& machine);
   void send_section(std::string_view name, ByteSpan bytes);
   void wrote();
+  bool unlogged();
   bool wait_for_room();
   void give_up_time(hv::Machine& machine, double slowdown);
 

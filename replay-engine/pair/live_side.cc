@@ -93,6 +93,7 @@ void LiveSide::handed_over() {
 void LiveSide::stopped(Now) {
   std::lock_guard lock(mutex_);
   wanted_ = false;
+  ended_ = true;
   if (!linked_ || !log_) return;
   log_->send_now();
   actions_.send(log::Goodbye{log::GoodbyeReason::kStopped, "the VM has ended"});
@@ -143,7 +144,7 @@ void LiveSide::unlinked(Now now, const std::string& why) {
   if (log_) log_->detach();
   if (state_ == LiveState::kHalted || state_ == LiveState::kClaiming) return;
   next_try_ = now + (armed_ ? std::chrono::nanoseconds(0) : options_.retry);
-  if (!armed_) return lose(now, why);
+  if (!armed_ || ended_) return lose(now, why);
   if (state_ != LiveState::kReconnecting) lost_since_ = now;
   reason_ = why;
   set_state(LiveState::kReconnecting);
@@ -265,7 +266,9 @@ void LiveSide::drop_session() {
 
 void LiveSide::lose(Now now, const std::string& why) {
   if (state_ == LiveState::kHalted || state_ == LiveState::kClaiming) return;
-  if (armed_) return begin_claim(now, why);
+  // A VM that has ended, with all it had to say, needs nobody's leave.
+  const bool over = ended_ && gate_.counters().held == 0;
+  if (armed_ && !over) return begin_claim(now, why);
   if (linked_) actions_.drop_link();
   linked_ = false;
   drop_session();

@@ -142,6 +142,7 @@ class LiveSide {
   std::string reason_;
   uint64_t generation_;
   bool wanted_ = false;  // a secondary is to be found
+  bool ended_ = false;   // the VM is over; only outputs may still wait
   bool transferred_ = false;
   bool linked_ = false, connecting_ = false;
   Now next_try_{0}, last_heard_{0}, lost_since_{0}, last_beat_{0}, next_claim_{0};

@@ -57,6 +57,7 @@ main() {
   wait_for 60 "protection" protected
   start "$out/client" "${inside[@]}" "$client" "$client_host" "$client_port" 86400 --progress "$out/progress"
   client_pid=$last
+  wait_for 60 "the first writes" written 10
   local n kill_primary before worst=0 took
   for ((n = 1; n <= count; n++)); do
     sleep "$((RANDOM % 2)).$((RANDOM % 10))"
