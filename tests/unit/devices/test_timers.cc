@@ -39,6 +39,16 @@ TEST_CASE("APIC timer, one shot: counts down, fires at its deadline, once") {
   CHECK_FALSE(rig.platform.next_deadline().has_value());
 }
 
+TEST_CASE("APIC timer: counts the crystal of 25 MHz unless told otherwise") {
+  Rig rig{PlatformConfig{}};
+  rig.set_apic(0x3e0, 0xb);
+  rig.set_apic(0x320, 0xec);
+  rig.set_apic(0x380, 1000);
+  CHECK(rig.platform.next_deadline() == GuestTsc(1000 * (kTscHz / kCrystalHz)));
+  rig.clock.ticks = 4000;
+  CHECK(rig.apic(0x390) == 900);
+}
+
 TEST_CASE("APIC timer, periodic: fires every period, several missed ones give one interrupt") {
   Rig rig;
   rig.set_apic(0x3e0, 0x3);  // divide by 16

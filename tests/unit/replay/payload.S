@@ -29,7 +29,7 @@ payload_begin:
         movl    $0x1ff, 0xf0(%rbx)
         movl    $0xb, 0x3e0(%rbx)
         movl    $0x20020, 0x320(%rbx)
-        movl    $100000, 0x380(%rbx)
+        movl    $2500, 0x380(%rbx)
         xor     %r15d, %r15d
         sti
 round:
