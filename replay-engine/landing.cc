@@ -59,8 +59,9 @@ bool at_target(hv::Machine& machine, const LandingTarget& target) {
   const hv::ExecutionPoint here = machine.point();
   const hv::ExecutionPoint& point = target.point;
   if (here.branches != point.branches || here.rip != point.rip) return false;
-  if (knows_instructions(here) && knows_instructions(point))
-    return here.instructions == point.instructions;
+  // Zero here is a count too, of a guest that has not begun; in a target it says "not counted".
+  const bool counts = machine.vcpu().caps().counts_instructions;
+  if (counts && knows_instructions(point)) return here.instructions == point.instructions;
   return here.rcx == point.rcx && (!target.tie || *target.tie == tie_of(machine));
 }
 
