@@ -273,7 +273,12 @@ class Standby {
 
   Result<int> fenced(const replay::Claim& claim, hv::Machine& machine) {
     base_.gate.set_mode(replay::OutputGate::Mode::kShut);
-    driver_.side().close("lost the arbiter");
+    driver_.side().close("not live");
+    if (claim.verdict == replay::ClaimVerdict::kUnreachable)
+      return finish(
+          globals_,
+          {ExitCode::kPeerLost, "stopped while the arbiter could not be reached: " + claim.detail},
+          machine.point(), "");
     return finish(
         globals_,
         {ExitCode::kRefusedToGoLive, fmt::format("refused to go live: {} is live as generation {}",

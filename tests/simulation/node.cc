@@ -198,7 +198,7 @@ void Node::crash() {
   if (!up()) return;
   sim_.tell(name_ + " crashes");
   if (live_) sim_.lost_vm(*this);
-  if (standby_) sim_.lost_standby(*this);
+  if (standby_) sim_.lost_standby(*this, standby_->claiming);
   ++incarnation_;
   if (live_ && live_->connection) live_->connection->close(0, true);
   if (standby_)
@@ -358,6 +358,10 @@ void Node::standby_step() {
       guest_ = s.transfer->guest;
       s.loaded = true;
       s.side.ready(s.session->log);
+    } else if (std::holds_alternative<log::Marker>(body)) {
+      // The primary's outputs up to this point left freely: they must be in this history too.
+      guest_.run_to((*record)->at.branches, [this](uint64_t c) { emit(c); });
+      gate_->close_batch(log.position());
     } else if (const auto* console = std::get_if<log::Console>(&body)) {
       guest_.run_to((*record)->at.branches, [this](uint64_t c) { emit(c); });
       gate_->close_batch(log.position());

@@ -52,7 +52,7 @@ class Simulation {
   void released(Node& by, uint64_t content);
   void went_live(Node& node);
   void lost_vm(Node& crashed);
-  void lost_standby(const Node& crashed);
+  void lost_standby(const Node& crashed, bool claiming);
   bool over() const { return over_; }
 
  private:

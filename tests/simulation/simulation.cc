@@ -82,7 +82,9 @@ void Simulation::lost_vm(Node& crashed) {
 }
 
 // A second crash before the first was made good: nothing could have helped.
-void Simulation::lost_standby(const Node& crashed) {
+void Simulation::lost_standby(const Node& crashed, bool claiming) {
+  // What it asked of the arbiter may be granted to the dead.
+  if (claiming) crashed_live_ = crashed.name();
   if (other(crashed).is_live()) return;
   outcome.vm_lost = true;
   over_ = true;
