@@ -41,11 +41,16 @@ void LagControl::tick(nanoseconds now) {
   const nanoseconds behind = std::max(nanoseconds(0), lag(now) - round_trip_);
   interval_ns_ += options_.weight * (static_cast<double>(behind.count()) - interval_ns_);
   const double target = static_cast<double>(options_.target.count());
-  // Down again in smaller steps than up: a primary that is let go too soon would swing.
-  if (interval_ns_ > target)
-    slowdown_ = std::min(options_.slowdown_max, slowdown_ + options_.step);
-  else if (interval_ns_ < target / 2)
-    slowdown_ = std::max(0.0, slowdown_ - options_.step / 2);
+  const auto behind_ns = static_cast<double>(behind.count());
+  if (interval_ns_ > target && behind_ns > target) {
+    // While it helps already, more of it would only overshoot.
+    if (behind_ns >= last_behind_ns_)
+      slowdown_ = std::min(options_.slowdown_max, slowdown_ + options_.step);
+  } else if (behind_ns < target) {
+    // A secondary that has caught up needs nothing held back: let go by quarters.
+    slowdown_ = slowdown_ < options_.step / 2 ? 0 : slowdown_ * 0.75;
+  }
+  last_behind_ns_ = behind_ns;
 }
 
 }  // namespace us::replay

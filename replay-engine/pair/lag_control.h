@@ -1,7 +1,7 @@
 // How far the secondary's execution is behind the primary's, in time, and what to do about it. The
 // vLockstep interval is a moving average of that lag with the round trip taken off; while it stays
-// above the target, the primary's vCPU gives up a few percent more of its time, and gets it back as
-// the secondary catches up.
+// above the target, the primary's vCPU gives up a few percent more of its time, as long as that
+// does not help, and gets it back quickly once the secondary has caught up.
 #pragma once
 
 #include <chrono>
@@ -50,6 +50,7 @@ class LagControl {
   std::chrono::nanoseconds round_trip_{0};
   std::chrono::nanoseconds last_tick_{0};
   double interval_ns_ = 0;
+  double last_behind_ns_ = 0;
   double slowdown_ = 0;
 };
 
