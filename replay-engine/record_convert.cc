@@ -100,8 +100,8 @@ FromRecord from_record(log::Record record) {
                 .with_memory = digest->memory.has_value(),
                 .expected = EpochDigests{digest->registers, digest->devices, digest->memory}}};
   }
-  // A place to go to. Not only a courtesy: the primary's outputs up to here left unacknowledged, so a
-  // secondary that is entitled by this record must have them in its history.
+  // A place to go to. Not only a courtesy: the primary's outputs up to here left unacknowledged, so
+  // a secondary that is entitled by this record must have them in its history.
   if (const auto* marker = std::get_if<log::Marker>(&record.body);
       marker != nullptr && marker->kind == log::MarkerKind::kGoLive)
     return {.next = EpochCheck{.point = point, .epoch = 0, .with_memory = false, .expected = {}}};
