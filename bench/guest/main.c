@@ -58,17 +58,20 @@ static int run_named(const char* name, int scale, const char* device) {
 }
 
 int main(int argc, char** argv) {
-  int scale = 100, bad = 0;
+  int scale = 100, bad = 0, names = 0;
   const char* device = "/dev/vda";
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "-s") && i + 1 < argc)
       scale = atoi(argv[++i]);
     else if (!strcmp(argv[i], "-d") && i + 1 < argc)
       device = argv[++i];
-    else if (!run_named(argv[i], scale, device)) {
+    else
+      argv[names++] = argv[i];  /* options count wherever they stand */
+  }
+  for (int i = 0; i < names; i++)
+    if (!run_named(argv[i], scale, device)) {
       fprintf(stderr, "us-bench: no workload %s\n", argv[i]);
       bad = 2;
     }
-  }
   return bad;
 }

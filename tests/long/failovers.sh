@@ -27,37 +27,10 @@ start_standby() {
   wait_for 10 "a standby" grep -q listening "$out/side-$1.log"
 }
 
-# The tap device of the side that died is free for the next one.
-swap_networks() {
-  local swap=$net_primary
-  net_primary=$net_standby
-  net_standby=$swap
-  describe "$out/standby.toml" "$net_standby"
-}
-
-protected() { "${inside[@]}" "$understudy" status demo --role primary --json | grep -q '"state": *"protected"'; }
-
 main() {
-  rm -rf "$out"
-  mkdir -p "$out"
-  out=$(realpath "$out")
-  run=$(mktemp -d "${TMPDIR:-/tmp}/understudy-long.XXXXXX")
-  trap clean_up EXIT
-  export UNDERSTUDY_RUNTIME_DIR=$run/control
   RANDOM=$seed
   echo "failovers: seed $seed; alone: SEED=$seed $0 $count $way $victim"
-  make_network
-  make_pair
-  start_standby 0
-  start "$out/primary" "${inside[@]}" "$understudy" protect "$out/primary.toml" --node test/primary \
-    --secondary "127.0.0.1:$log_port"
-  live=$last
-  console=$out/primary.out
-  wait_for 120 "Redis" grep -q "Server initialized" "$console"
-  wait_for 60 "protection" protected
-  start "$out/client" "${inside[@]}" "$client" "$client_host" "$client_port" 86400 --progress "$out/progress"
-  client_pid=$last
-  wait_for 60 "the first writes" written 10
+  start_vm_and_client
   local n kill_primary before worst=0 took
   for ((n = 1; n <= count; n++)); do
     sleep "$((RANDOM % 2)).$((RANDOM % 10))"
@@ -80,17 +53,10 @@ main() {
     fi
     wait_for 60 "writes after kill $n" written $((before + 20))
     start_standby "$n"
-    "${inside[@]}" "$understudy" enable demo --secondary "127.0.0.1:$log_port" >"$out/enable.out" 2>&1 ||
-      fail "enable: $(cat "$out/enable.out")"
-    wait_for 60 "protection after kill $n" protected
+    enable_standby "after kill $n"
     ((n % 10 != 0)) || echo "failovers: $n of $count; $(<"$out/progress") writes; slowest take-over $worst ms"
   done
-  kill -USR1 "$client_pid"  # enough: now look at what is there
-  wait "$client_pid" || fail "the client lost writes or its connection: $(cat "$out/client.out" "$out/client.log")"
-  wait_for 60 "the guest's end" grep -rq "redis: ended" "$out" --include='*.out'
-  wait "$live" || fail "the live side ended with status $?"
-  ! grep -l diverged "$out"/*.log || fail "a side diverged"
-  check_disk
+  end_client
   echo "failovers: $count kills ($victim, $way): $(cat "$out/client.out"); slowest take-over $worst ms; e2fsck clean"
 }
 

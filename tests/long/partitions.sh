@@ -30,37 +30,13 @@ start_standby() {
   network=$last
 }
 
-swap_networks() {
-  local swap=$net_primary
-  net_primary=$net_standby
-  net_standby=$swap
-  describe "$out/standby.toml" "$net_standby"
-}
-
-protected() { "${inside[@]}" "$understudy" status demo --role primary --json | grep -q '"state": *"protected"'; }
 alive() { [[ -d /proc/$1 && $(awk '{print $3}' "/proc/$1/stat") != Z ]]; }
 one_is_gone() { ! alive "$live" || ! alive "$other"; }
 
 main() {
-  rm -rf "$out"
-  mkdir -p "$out"
-  out=$(realpath "$out")
-  run=$(mktemp -d "${TMPDIR:-/tmp}/understudy-long.XXXXXX")
-  trap clean_up EXIT
-  export UNDERSTUDY_RUNTIME_DIR=$run/control
   RANDOM=$seed
   echo "partitions: seed $seed; alone: SEED=$seed $0 $count $way"
-  make_network
-  make_pair
-  start_standby 0
-  start "$out/primary" "${inside[@]}" "$understudy" protect "$out/primary.toml" --node test/primary \
-    --secondary "127.0.0.1:$log_port"
-  live=$last
-  wait_for 120 "Redis" grep -q "Server initialized" "$out/primary.out"
-  wait_for 60 "protection" protected
-  start "$out/client" "${inside[@]}" "$client" "$client_host" "$client_port" 86400 --progress "$out/progress"
-  client_pid=$last
-  wait_for 60 "writes" written 20
+  start_vm_and_client
   local n how loser status before primaries=0 secondaries=0
   for ((n = 1; n <= count; n++)); do
     sleep "$((RANDOM % 2)).$((RANDOM % 10))"
@@ -90,16 +66,10 @@ main() {
     murder "$network"
     wait_for 60 "writes after partition $n, kind $how" written $((before + 20))
     start_standby "$n"
-    "${inside[@]}" "$understudy" enable demo --secondary "127.0.0.1:$log_port" >"$out/enable.out" 2>&1 ||
-      fail "enable: $(cat "$out/enable.out")"
-    wait_for 60 "protection after partition $n" protected
+    enable_standby "after partition $n"
     ((n % 10 != 0)) || echo "partitions: $n of $count; $(<"$out/progress") writes"
   done
-  kill -USR1 "$client_pid"
-  wait "$client_pid" || fail "the client lost writes or its connection: $(cat "$out/client.out" "$out/client.log")"
-  wait "$live" || fail "the live side ended with status $?"
-  ! grep -l diverged "$out"/*.log || fail "a side diverged"
-  check_disk
+  end_client
   echo "partitions: $count ($way): $primaries primaries and $secondaries secondaries halted, one side lived each time; $(cat "$out/client.out")"
 }
 

@@ -139,3 +139,52 @@ panel() { "${inside[@]}" "$understudy" status demo || true; }
 state_is() { "${inside[@]}" "$understudy" status demo --json | grep -q "\"state\": *\"$1\""; }
 written() { [[ -s $out/progress && $(<"$out/progress") -ge $1 ]]; }
 field() { sed -n "s/.*\"$2\": *\"\\{0,1\\}\\([^\",}]*\\).*/\\1/p" "$1" | head -n 1; }
+
+# --- For a VM that goes from side to side
+
+# The network of the side that died is free for the next standby.
+swap_networks() {
+  local swap=$net_primary
+  net_primary=$net_standby
+  net_standby=$swap
+  describe "$out/standby.toml" "$net_standby"
+}
+
+protected() { "${inside[@]}" "$understudy" status demo --role primary --json | grep -q '"state": *"protected"'; }
+
+# The standby that start_standby began becomes the live VM's secondary.
+enable_standby() { # WHEN
+  "${inside[@]}" "$understudy" enable demo --secondary "127.0.0.1:$log_port" >"$out/enable.out" 2>&1 ||
+    fail "enable: $(cat "$out/enable.out")"
+  wait_for 60 "protection $1" protected
+}
+
+# A protected VM with Redis and a client that writes: live, other, client_pid. Needs start_standby N.
+start_vm_and_client() {
+  rm -rf "$out"
+  mkdir -p "$out"
+  out=$(realpath "$out")
+  run=$(mktemp -d "${TMPDIR:-/tmp}/understudy-long.XXXXXX")
+  trap clean_up EXIT
+  export UNDERSTUDY_RUNTIME_DIR=$run/control
+  make_network
+  make_pair
+  start_standby 0
+  start "$out/primary" "${inside[@]}" "$understudy" protect "$out/primary.toml" --node test/primary \
+    --secondary "127.0.0.1:$log_port"
+  live=$last
+  wait_for 120 "Redis" grep -q "Server initialized" "$out/primary.out"
+  wait_for 60 "protection" protected
+  start "$out/client" "${inside[@]}" "$client" "$client_host" "$client_port" 86400 --progress "$out/progress"
+  client_pid=$last
+  wait_for 60 "the first writes" written 10
+}
+
+# Ends the writing and judges it.
+end_client() {
+  kill -USR1 "$client_pid"
+  wait "$client_pid" || fail "the client lost writes or its connection: $(cat "$out/client.out" "$out/client.log")"
+  wait "$live" || fail "the live side ended with status $?"
+  ! grep -l diverged "$out"/*.log || fail "a side diverged"
+  check_disk
+}
