@@ -1,5 +1,7 @@
 #include "tools/ft_live.h"
 
+#include <cstring>
+
 #include "base/digest.h"
 #include "hv/machine_config.h"
 
@@ -43,10 +45,31 @@ FtBase::FtBase(replay::PairOptions pair_options, log::Credentials with,
       gate(replay::steady_now, [this] { guest.kick(); }),
       network(log::Network::start()) {}
 
-FtLive::FtLive(FtBase& base, uint64_t generation, const VmConfig& config)
+std::array<uint8_t, 16> config_digest(const hv::MachineConfig& machine) {
+  ByteWriter bytes;
+  hv::encode(machine, bytes);
+  const Digest digest = digest_of(bytes.bytes());
+  std::array<uint8_t, 16> out{};
+  std::memcpy(out.data(), &digest.low, 8);
+  std::memcpy(out.data() + 8, &digest.high, 8);
+  return out;
+}
+
+namespace {
+
+replay::PairOptions announcing(replay::PairOptions pair, const hv::MachineConfig& machine) {
+  pair.config_digest = config_digest(machine);
+  return pair;
+}
+
+}  // namespace
+
+FtLive::FtLive(FtBase& base, uint64_t generation, const VmConfig& config,
+               const hv::MachineConfig& machine)
     : base_(base),
       config_(config),
-      driver_(base.pair, generation, base.gate, *base.network, *base.arbiter, base.event) {}
+      driver_(announcing(base.pair, machine), generation, base.gate, *base.network, *base.arbiter,
+              base.event) {}
 
 Status FtLive::enable(const std::string& secondary) {
   auto endpoint = log::parse_endpoint(secondary, "the secondary's address");

@@ -45,10 +45,14 @@ struct FtBase {
   std::unique_ptr<log::Network> network;
 };
 
+// What the handshake says a machine is: a digest of hv/machine_config.h's bytes.
+std::array<uint8_t, 16> config_digest(const hv::MachineConfig& machine);
+
 class FtLive {
  public:
   // `generation` is this node's already. The base outlives it.
-  FtLive(FtBase& base, uint64_t generation, const VmConfig& config);
+  FtLive(FtBase& base, uint64_t generation, const VmConfig& config,
+         const hv::MachineConfig& machine);
 
   // Where a secondary is, or is to be found. Errors: CHAN-004.
   Status enable(const std::string& secondary);

@@ -153,6 +153,10 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
     return shadow;
   }
   shadow.machine = std::move(machine).value();
+  if (config_digest(shadow.machine->config()) != session.config_digest) {
+    shadow.error = bad_session("the machine that came is not the one announced");
+    return shadow;
+  }
   driver.side().ready(session.log);
 
   replay::LogSource source(*session.log, std::move(next));

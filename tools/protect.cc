@@ -79,7 +79,7 @@ Result<int> protect(const ProtectOptions& options, const Globals& globals) {
       {.kernel = config->kernel, .initrd = config->initrd, .cmdline = config->cmdline});
   if (!booted.ok()) return booted.error();
 
-  FtLive pair(ft, *generation, *config);
+  FtLive pair(ft, *generation, *config, machine.config());
   auto control = ControlServer::start(
       config->name, [&pair](const nlohmann::json& request) { return pair.request(request); });
   if (!control.ok()) return control.error();

@@ -230,7 +230,7 @@ class Standby {
     if (!live) return static_cast<int>(ExitCode::kDone);
     base_.gate.connect(&live->world());
     announce(live->world(), shadow.machine->config());
-    FtLive pair(base_, generation, shadow.config);
+    FtLive pair(base_, generation, shadow.config, shadow.machine->config());
     measured.failover_go_live_seconds = seconds(replay::steady_now() - won);
     pair.note_failover(measured);
     face_.set_live(&pair);

@@ -15,6 +15,7 @@ struct PairOptions {
   std::string vm_name;
   std::string node;                 // this side, as the arbiter knows it
   std::string contract = "soft-1";  // what makes two backends run alike
+  // Of the live machine's configuration; a standby has none of its own.
   std::array<uint8_t, 16> config_digest{};
 
   std::chrono::nanoseconds heartbeat{std::chrono::milliseconds(50)};

@@ -79,6 +79,8 @@ bool StandbySide::on_hello(Now now, LinkId link, const log::Hello& hello) {
         link, RefuseReason::kOldGeneration,
         fmt::format("generation {} there, {} was seen here", hello.generation, generation_));
   if (resumable(hello)) {
+    if (hello.config_digest != hello_.config_digest)
+      return refuse(link, RefuseReason::kConfig, "the session was begun by another machine");
     if (log_->next_sequence() < hello.first_sequence)
       return refuse(link, RefuseReason::kGap, "the frame needed next is gone there");
     if (link_ != 0) actions_.drop_link(link_);
@@ -224,7 +226,7 @@ std::optional<StandbySession> StandbySide::take_session() {
   std::lock_guard lock(mutex_);
   if (!fresh_) return std::nullopt;
   fresh_ = false;
-  return StandbySession{log_, hello_.vm_name, hello_.node, hello_.generation};
+  return StandbySession{log_, hello_.vm_name, hello_.node, hello_.generation, hello_.config_digest};
 }
 
 void StandbySide::ready(const std::shared_ptr<InboundLog>& log) {

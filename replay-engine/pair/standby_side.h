@@ -42,7 +42,8 @@ class StandbyActions {
 struct StandbySession {
   std::shared_ptr<InboundLog> log;
   std::string vm_name, primary_node;
-  uint64_t generation = 0;  // the primary's; to go live is to claim the next
+  uint64_t generation = 0;                  // the primary's; to go live is to claim the next
+  std::array<uint8_t, 16> config_digest{};  // of the machine announced
 };
 
 struct StandbyStatus {

@@ -62,7 +62,7 @@ struct Pair {
     VmConfig config;
     config.name = "pair";
     REQUIRE(live_base->arbiter->claim(1).verdict == replay::ClaimVerdict::kWon);
-    live = std::make_unique<FtLive>(*live_base, 1, config);
+    live = std::make_unique<FtLive>(*live_base, 1, config, machine->config());
     REQUIRE(live->enable("127.0.0.1:" + std::to_string(*port)).ok());
   }
   ~Pair() {
