@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
     else if (!strcmp(argv[i], "-d") && i + 1 < argc)
       device = argv[++i];
     else
-      argv[names++] = argv[i];  /* options count wherever they stand */
+      argv[names++] = argv[i]; /* options count wherever they stand */
   }
   for (int i = 0; i < names; i++)
     if (!run_named(argv[i], scale, device)) {
