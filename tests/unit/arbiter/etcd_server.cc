@@ -130,6 +130,14 @@ void EtcdServer::restart() {
   US_CHECK(launch());
 }
 
-void EtcdServer::freeze(bool frozen) { ::kill(pid_, frozen ? SIGSTOP : SIGCONT); }
+void EtcdServer::freeze(bool frozen) {
+  ::kill(pid_, frozen ? SIGSTOP : SIGCONT);
+  if (!frozen) return;
+  // Its threads stop one by one after kill() returned, and one that still runs would answer. The
+  // parent is told once the last has stopped (waitpid(2), WUNTRACED).
+  int status = 0;
+  const bool stopped = ::waitpid(pid_, &status, WUNTRACED) == pid_ && WIFSTOPPED(status);
+  US_CHECK(stopped, "etcd did not stop");
+}
 
 }  // namespace us::replay::testing
