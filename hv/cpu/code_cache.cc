@@ -28,6 +28,20 @@ bool touches(const Block& b, uint64_t begin, uint64_t end) {
   return begin < b.phys + b.size && end > b.phys;
 }
 
+bool single(const Block& b) { return (b.mode.bits & Mode::kSingle) != 0; }
+
+// Handlers look at an address's first block only (quick_find), so the mode in use belongs there. The
+// stepper's blocks never do: after one step of a loop's first instruction the loop would leave its
+// chain on every turn.
+void put_first(Block*& first, Block* block) {
+  if (first == block || single(*block)) return;
+  Block** at = &first;
+  while (*at != block) at = &(*at)->next_same_address;
+  *at = block->next_same_address;
+  block->next_same_address = first;
+  first = block;
+}
+
 void mark_lines(CodePage* page, uint64_t first_offset, uint64_t last_offset) {
   for (uint64_t line = first_offset >> 4; line <= last_offset >> 4; ++line)
     page->lines[line >> 6] |= uint64_t{1} << (line & 63);
@@ -76,7 +90,10 @@ Block* CodeCache::find() {
   const uint64_t phys = (entry.phys_page & ~kPageMask) | (linear & kPageMask);
   for (Block* b = entry.page->at[linear & kPageMask]; b != nullptr; b = b->next_same_address) {
     if (b->mode != c.mode) continue;
-    if (!b->crosses_page) return b;
+    if (!b->crosses_page) {
+      put_first(entry.page->at[linear & kPageMask], b);
+      return b;
+    }
     // The second page may have been mapped elsewhere since.
     uint64_t phys2;
     if (!fetch_page(c, (linear | kPageMask) + 1, phys2)) return nullptr;
@@ -123,8 +140,10 @@ Block* CodeCache::decode(uint64_t linear, uint64_t phys) {
 void CodeCache::insert(Block* block) {
   CodePage* page = page_of(block->phys);
   const uint64_t offset = block->phys & kPageMask;
-  block->next_same_address = page->at[offset];
-  page->at[offset] = block;
+  Block** at = &page->at[offset];
+  if (*at != nullptr && single(*block)) at = &(*at)->next_same_address;
+  block->next_same_address = *at;
+  *at = block;
   block->next_in_page = page->blocks;
   page->blocks = block;
   mark_lines(page, offset, std::min(offset + std::max(block->size, 1u) - 1, kPageMask));

@@ -54,7 +54,8 @@ StopReason SoftVcpu::run(const RunRequest& request) {
       if (step_instruction()) return StopReason::kAttention;
       continue;
     }
-    cpu_->branch_limit.store(limit);
+    // Towards a breakpoint a block at a time: no branch goes on past a limit of zero.
+    cpu_->branch_limit.store(request.has_breakpoint ? 0 : limit);
     if (kicked_.load()) continue;  // a kick between the check and the store must not be lost
     run_blocks();
     if (cpu_->exit == Exit::kNeedsStep) {
@@ -90,7 +91,12 @@ bool SoftVcpu::stop_before_running(const RunRequest& request, StopReason& reason
 }
 
 bool SoftVcpu::needs_stepping(const RunRequest& request) const {
-  return cpu_->interrupt_shadow || request.has_breakpoint || debug_armed(*cpu_);
+  const Cpu& c = *cpu_;
+  if (c.interrupt_shadow || debug_armed(c)) return true;
+  if (!request.has_breakpoint) return false;
+  // A block can run as a whole unless the breakpoint is within it, past its first instruction.
+  const Block* block = c.mode.is64() ? quick_find(c, c.rip) : nullptr;
+  return block == nullptr || request.breakpoint - c.rip - 1 < block->size - uint64_t{1};
 }
 
 // Runs from c.rip until a handler leaves. Fills in the link that led here, so that next time the
