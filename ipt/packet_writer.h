@@ -30,6 +30,9 @@ class TraceSink {
  public:
   virtual ~TraceSink() = default;
   virtual bool accept(ByteSpan bytes) = 0;
+  // Bytes are missing before those that come next: flags of a hardware capture, as in
+  // PERF_RECORD_AUX (TRUNCATED 1, OVERWRITE 2, PARTIAL 4, COLLISION 8).
+  virtual void lost(uint32_t /*aux_flags*/) {}
 };
 
 // A sink that keeps everything, up to a limit.
@@ -101,6 +104,9 @@ class PacketWriter {
   // psb(rip) then, between instructions; without that PSB+ waits for the next address.
   bool psb_due() const { return bytes_out() >= next_psb_; }
   void psb(uint64_t rip);
+  // The next enable() is preceded by PSB+, as when software sets TraceEn with a byte count of zero
+  // (SDM 3C 35.2.8.4, PacketByteCnt).
+  void psb_at_enable() { next_psb_ = 0; }
 
   // Forces out pending branches and hands everything to the sink.
   void flush();

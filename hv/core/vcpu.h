@@ -9,6 +9,12 @@
 #include "base/result.h"
 #include "base/types.h"
 #include "hv/core/execution_point.h"
+#include "ipt/epoch_digest.h"
+#include "ipt/variation.h"
+
+namespace us::ipt {
+class TraceSink;
+}
 
 namespace us::hv {
 
@@ -52,6 +58,18 @@ struct Registers {
   uint16_t cs = 0, ss = 0, ds = 0, es = 0, fs = 0, gs = 0;
   uint64_t fs_base = 0, gs_base = 0;
   bool operator==(const Registers&) const = default;
+};
+
+// Tracing the guest, and nothing but the guest, with Intel PT: branches with uncompressed returns,
+// no timing (ipt::kWitnessConfig).
+struct TraceRequest {
+  // Gets the bytes, on the vCPU thread, while the guest runs and in cut_trace() and stop_trace().
+  // Outlives the tracing.
+  ipt::TraceSink* sink = nullptr;
+  // For modelled processors; real ones have what they have. Bytes gathered before the sink sees
+  // them, and how two processors of one model may differ.
+  size_t staging_bytes = size_t{1} << 16;
+  ipt::VariationConfig variation = {};
 };
 
 class Vcpu {
@@ -104,6 +122,20 @@ class Vcpu {
 
   // The marks in GuestMemory::page_flags() were cleared: writes must set them again.
   virtual void forget_dirty_pages() = 0;
+
+  // --- Intel PT (caps().traces_pt). Tracing is no guest state: snapshots do not hold it, and the
+  // guest cannot tell.
+
+  // From the next instruction on. What the trace's digests depend on besides the guest is returned.
+  // Precondition: not tracing.
+  virtual Result<ipt::TraceSetup> start_trace(const TraceRequest& request) = 0;
+  // Ends one stretch and begins the next, at the current point: afterwards the sink has every byte
+  // of the old one, and the next begins with PSB+ (or OVF), so that each can be decoded alone. On
+  // hardware: disable the event, read to aux_head, enable it again.
+  virtual void cut_trace() = 0;
+  // Ends tracing, the last stretch handed over. No effect when not tracing.
+  virtual void stop_trace() = 0;
+  virtual bool tracing() const = 0;
 
   // Bytes of state that a digest covers (same content as save(), no caches dropped).
   virtual void digest_state(ByteWriter& out) const = 0;

@@ -105,8 +105,9 @@ bool call_to(Cpu& c, const Op& op, uint64_t target, bool indirect) {
   if (op.extra == 2) target &= 0xffff;
   if (op.extra == 4) target &= 0xffff'ffff;
   if (!target_allowed(c, target) || !push_value(c, next_rip(c, op), op.extra)) return false;
-  if constexpr (kTrace)
+  if constexpr (kTrace) {
     if (indirect) trace_indirect(c, target);
+  }
   c.rip = target;
   return true;
 }
@@ -151,13 +152,15 @@ bool return_slow(Cpu& c, const Op& op) {
   return true;
 }
 
+template <bool kTrace>
 const Op* return64(Cpu& c, const Op* op) {
   const uint8_t* at = direct_read(c, c.regs[kRsp], 8);
-  if (US_UNLIKELY(at == nullptr)) US_TAIL return end_op<return_slow<false>>(c, op);
+  if (US_UNLIKELY(at == nullptr)) US_TAIL return end_op<return_slow<kTrace>>(c, op);
   const uint64_t target = read_host<uint64_t>(at);
   Block* next = quick_find(c, target);
   if (US_UNLIKELY(next == nullptr || must_stop(c)))
-    US_TAIL return end_op<return_slow<false>>(c, op);
+    US_TAIL return end_op<return_slow<kTrace>>(c, op);
+  if constexpr (kTrace) trace_indirect64(c, target);
   c.regs[kRsp] += 8 + op->imm;
   c.instructions += op->ordinal + 1;
   c.regs[kRipBase] = target;
@@ -210,25 +213,27 @@ inline Block* quick_target(Cpu& c, const Op* op, uint64_t& target) {
   return must_stop(c) ? nullptr : quick_find(c, target);
 }
 
-template <bool kMemory>
+template <bool kMemory, bool kTrace>
 const Op* jump_indirect64(Cpu& c, const Op* op) {
   uint64_t target = 0;
   Block* next = quick_target<kMemory>(c, op, target);
   if (US_UNLIKELY(next == nullptr))
-    US_TAIL return end_op<jump_indirect_slow<kMemory, false>>(c, op);
+    US_TAIL return end_op<jump_indirect_slow<kMemory, kTrace>>(c, op);
+  if constexpr (kTrace) trace_indirect64(c, target);
   c.instructions += op->ordinal + 1;
   c.regs[kRipBase] = target;
   US_GOTO(c, next->ops);
 }
 
-template <bool kMemory>
+template <bool kMemory, bool kTrace>
 const Op* call_indirect64(Cpu& c, const Op* op) {
   uint64_t target = 0;
   Block* next = quick_target<kMemory>(c, op, target);
   const uint64_t sp = c.regs[kRsp] - 8;
   uint8_t* at = direct_write(c, sp, 8);
   if (US_UNLIKELY(next == nullptr || at == nullptr))
-    US_TAIL return end_op<call_indirect_slow<kMemory, false>>(c, op);
+    US_TAIL return end_op<call_indirect_slow<kMemory, kTrace>>(c, op);
+  if constexpr (kTrace) trace_indirect64(c, target);
   write_host<uint64_t>(at, next_rip(c, *op));
   c.regs[kRsp] = sp;
   c.instructions += op->ordinal + 1;
@@ -257,10 +262,13 @@ Selection select_indirect(const Insn& in, Op& op, bool call) {
     op.dst = in.number(0);
   }
   op.extra = static_cast<uint8_t>(in.size(0));
-  if (in.mode.is64() && !trace && op.extra == 8 && (!memory || in.flat())) {
-    static constexpr Handler kFast[2][2] = {{&jump_indirect64<false>, &jump_indirect64<true>},
-                                            {&call_indirect64<false>, &call_indirect64<true>}};
-    return {.fn = kFast[call][memory], .ends_block = true};
+  if (in.mode.is64() && op.extra == 8 && (!memory || in.flat())) {
+    static constexpr Handler kFast[2][2][2] = {
+        {{&jump_indirect64<false, false>, &jump_indirect64<false, true>},
+         {&jump_indirect64<true, false>, &jump_indirect64<true, true>}},
+        {{&call_indirect64<false, false>, &call_indirect64<false, true>},
+         {&call_indirect64<true, false>, &call_indirect64<true, true>}}};
+    return {.fn = kFast[call][memory][trace], .ends_block = true};
   }
   static constexpr Handler kSlow[2][2][2] = {
       {{&end_op<jump_indirect_slow<false, false>>, &end_op<jump_indirect_slow<false, true>>},
@@ -292,7 +300,7 @@ Selection select_return(const Insn& in, Op& op) {
   const bool trace = in.mode.bits & Mode::kTrace;
   op.imm = in.is_imm(0) ? in.imm(0) & 0xffff : 0;
   op.extra = in.mode.is64() ? 8 : static_cast<uint8_t>(in.operand_size());
-  if (in.mode.is64() && !trace) return {.fn = &return64, .ends_block = true};
+  if (in.mode.is64()) return {.fn = trace ? &return64<true> : &return64<false>, .ends_block = true};
   return {.fn = trace ? &end_op<return_slow<true>> : &end_op<return_slow<false>>,
           .ends_block = true};
 }

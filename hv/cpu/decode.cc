@@ -195,7 +195,7 @@ class Builder {
       infos_[count_] = info_of(in, selection);
       ops_[count_++] = op;
     }
-    can_fuse_ = !selection.ends_block && (c_.mode.bits & (Mode::kSingle | Mode::kTrace)) == 0;
+    can_fuse_ = !selection.ends_block && (c_.mode.bits & Mode::kSingle) == 0;
     offset_ += in.raw.length;
     ++instructions_;
     if (selection.ends_block) end(in);

@@ -58,7 +58,7 @@ bool deliver_once(Cpu& c, const Event& event, uint64_t return_rip) {
 }
 
 void deliver_event(Cpu& c, const Event& first, uint64_t return_rip) {
-  const uint64_t from = c.rip;
+  const uint64_t from = linear_ip(c, c.rip);
   Event event = first;
   c.link_slot = nullptr;
   while (!deliver_once(c, event, return_rip)) {
@@ -77,7 +77,7 @@ void deliver_event(Cpu& c, const Event& first, uint64_t return_rip) {
   c.halted = false;
   c.interrupt_shadow = false;
   c.exit = Exit::kContinue;
-  if (c.mode.bits & Mode::kTrace) trace_async(c, from, c.rip);
+  trace_async(c, from);
 }
 
 void deliver(Cpu& c, const Fault& fault, uint64_t return_rip) {

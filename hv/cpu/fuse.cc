@@ -7,6 +7,7 @@
 #include "hv/cpu/control.h"
 #include "hv/cpu/follow.h"
 #include "hv/cpu/insn.h"
+#include "hv/cpu/trace.h"
 
 namespace us::hv {
 namespace {
@@ -74,16 +75,17 @@ inline bool decide_with_memory(Cpu& c, const Op* op, T memory) {
   }
 }
 
-template <Kind kKind, Form kForm, unsigned kCode, class T>
+template <Kind kKind, Form kForm, unsigned kCode, class T, bool kTrace>
 [[gnu::noinline, gnu::cold]] const Op* fused_slow(Cpu& c, const Op* op) {
   const Loaded<T> loaded = load_slow_as<T>(c, flat_address(c, op));
   if (!loaded.ok) return leave(c, op);
   const bool taken = decide_with_memory<kKind, kForm, kCode, T>(c, op, loaded.value);
   count_branch(c, op, 2);
+  if constexpr (kTrace) trace_conditional(c, taken);
   US_BRANCH(c, op, taken, true, jump_offset(op), op->offset + op->length);
 }
 
-template <Kind kKind, Form kForm, unsigned kCode, class T>
+template <Kind kKind, Form kForm, unsigned kCode, class T, bool kTrace>
 const Op* fused(Cpu& c, const Op* op) {
   bool taken;
   if constexpr (kForm == Form::kRegReg) {
@@ -92,31 +94,35 @@ const Op* fused(Cpu& c, const Op* op) {
     taken = decide<kKind, kCode, T>(c, get_reg<T>(c, op->dst), immediate<T>(op));
   } else {
     const uint8_t* at = direct_read(c, flat_address(c, op), sizeof(T));
-    if (US_UNLIKELY(at == nullptr)) US_TAIL return fused_slow<kKind, kForm, kCode, T>(c, op);
+    if (US_UNLIKELY(at == nullptr))
+      US_TAIL return fused_slow<kKind, kForm, kCode, T, kTrace>(c, op);
     taken = decide_with_memory<kKind, kForm, kCode, T>(c, op, read_host<T>(at));
   }
   count_branch(c, op, 2);
+  if constexpr (kTrace) trace_conditional(c, taken);
   US_BRANCH(c, op, taken, true, jump_offset(op), op->offset + op->length);
 }
 
-template <Kind kKind, Form kForm, class T, size_t... kCodes>
+template <Kind kKind, Form kForm, class T, bool kTrace, size_t... kCodes>
 constexpr auto codes(std::index_sequence<kCodes...>) {
-  return std::array<Handler, 16>{&fused<kKind, kForm, kCodes, T>...};
+  return std::array<Handler, 16>{&fused<kKind, kForm, kCodes, T, kTrace>...};
 }
-template <Kind kKind, Form kForm>
+template <Kind kKind, Form kForm, bool kTrace>
 constexpr std::array<std::array<Handler, 16>, 3> sizes() {
   constexpr auto kAll = std::make_index_sequence<16>{};
-  return {codes<kKind, kForm, uint8_t>(kAll), codes<kKind, kForm, uint32_t>(kAll),
-          codes<kKind, kForm, uint64_t>(kAll)};
+  return {codes<kKind, kForm, uint8_t, kTrace>(kAll), codes<kKind, kForm, uint32_t, kTrace>(kAll),
+          codes<kKind, kForm, uint64_t, kTrace>(kAll)};
 }
-template <Kind kKind>
+template <Kind kKind, bool kTrace>
 constexpr std::array<std::array<std::array<Handler, 16>, 3>, 5> forms() {
-  return {sizes<kKind, Form::kRegReg>(), sizes<kKind, Form::kRegImm>(),
-          sizes<kKind, Form::kRegMem>(), sizes<kKind, Form::kMemReg>(),
-          sizes<kKind, Form::kMemImm>()};
+  return {sizes<kKind, Form::kRegReg, kTrace>(), sizes<kKind, Form::kRegImm, kTrace>(),
+          sizes<kKind, Form::kRegMem, kTrace>(), sizes<kKind, Form::kMemReg, kTrace>(),
+          sizes<kKind, Form::kMemImm, kTrace>()};
 }
-constexpr auto kCompareHandlers = forms<Kind::kCompare>();
-constexpr auto kTestHandlers = forms<Kind::kTest>();
+// By whether branches are traced.
+constexpr std::array kCompareHandlers = {forms<Kind::kCompare, false>(),
+                                         forms<Kind::kCompare, true>()};
+constexpr std::array kTestHandlers = {forms<Kind::kTest, false>(), forms<Kind::kTest, true>()};
 
 int form_of(const Insn& in) {
   if (in.is_gpr(0) && in.is_gpr(1)) return static_cast<int>(Form::kRegReg);
@@ -158,7 +164,8 @@ bool fuse_compare_and_jump(Op& first, const Insn& in, const Insn& jump, Selectio
   op.imm =
       (static_cast<uint64_t>(direct_target_offset(jump)) << 32) | static_cast<uint32_t>(immediate);
   first = op;
-  const auto& table = compare ? kCompareHandlers : kTestHandlers;
+  const bool trace = (in.mode.bits & Mode::kTrace) != 0;
+  const auto& table = (compare ? kCompareHandlers : kTestHandlers)[trace];
   out = {.fn = table[static_cast<size_t>(form)][static_cast<size_t>(size)][opcode & 0xf],
          .ends_block = true};
   return true;

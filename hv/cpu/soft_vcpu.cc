@@ -42,7 +42,7 @@ VcpuCaps SoftVcpu::caps() const {
           .exact_alarm = true,
           .traps_rdtsc = true,
           .exact_step = true,
-          .traces_pt = false};
+          .traces_pt = true};
 }
 
 StopReason SoftVcpu::run(const RunRequest& request) {
@@ -204,6 +204,7 @@ void SoftVcpu::set_registers(const Registers& r) {
   set_arithmetic_flags(c, r.rflags);
   c.rflags_other = (r.rflags & ~flag::kArithmetic) | flag::kOne;
   refresh();
+  move_trace();
 }
 
 }  // namespace us::hv

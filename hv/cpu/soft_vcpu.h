@@ -33,6 +33,11 @@ class SoftVcpu final : public Vcpu {
   void forget_dirty_pages() override { drop_write_tags(*cpu_); }
   std::string dump() const override;
 
+  Result<ipt::TraceSetup> start_trace(const TraceRequest& request) override;
+  void cut_trace() override;
+  void stop_trace() override;
+  bool tracing() const override { return trace_ != nullptr; }
+
   void drop_caches() override;
   std::string remarks() const override;
 
@@ -49,9 +54,12 @@ class SoftVcpu final : public Vcpu {
   // One instruction by the stepper; true if the bus asked for attention.
   bool step_instruction();
   void handle_exit();
+  // State was set from outside: the trace goes on at the new place.
+  void move_trace();
 
   std::unique_ptr<Cpu> cpu_;
   std::atomic<bool> kicked_{false};
+  std::unique_ptr<ipt::PacketWriter> trace_;
 };
 
 }  // namespace us::hv

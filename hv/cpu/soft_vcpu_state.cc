@@ -118,6 +118,7 @@ Status SoftVcpu::load(ByteReader& in) {
   cpu_->rflags_other = (flags & ~flag::kArithmetic) | flag::kOne;
   drop_caches();
   refresh();
+  move_trace();
   return Done{};
 }
 

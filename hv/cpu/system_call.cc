@@ -13,7 +13,7 @@ void enter_flat(Cpu& c, uint16_t cs, uint16_t cs_access, uint16_t ss, uint8_t cp
   c.seg[kCs] = flat_segment(cs, cs_access | dpl);
   c.seg[kSs] = flat_segment(ss, kFlatData | dpl);
   set_cpl(c, cpl);
-  if (c.mode.bits & Mode::kTrace) trace_far(c, c.rip);
+  trace_far(c);
 }
 
 bool bases_allowed(Cpu& c) { return (c.cr4 & cr4::kFsgsbase) != 0 || raise(c, kInvalidOpcode); }
@@ -37,7 +37,7 @@ bool write_base(Cpu& c, const Op& op, Seg which) {
 bool enter_gate(Cpu& c, const Event& event) {
   if (!deliver_once(c, event, c.rip)) return false;
   if (c.stepping) c.trap_hold = TrapHold::kSingleStep;
-  if (c.mode.bits & Mode::kTrace) trace_far(c, c.rip);
+  trace_far(c);
   return true;
 }
 

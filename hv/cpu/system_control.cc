@@ -1,6 +1,7 @@
 // Control and debug registers. SDM 3A 2.5, SDM 2B "MOV-Move to/from Control Registers".
 #include "hv/cpu/debug.h"
 #include "hv/cpu/system_instructions.h"
+#include "hv/cpu/trace.h"
 
 namespace us::hv {
 namespace {
@@ -56,6 +57,7 @@ bool set_cr3(Cpu& c, uint64_t value) {
     if (pae_tables(c, c.cr0, c.cr4) && !load_pdptes(c, value)) return false;
   }
   c.cr3 = value;
+  trace_cr3(c);
   flush_tlb_nonglobal(c);
   return true;
 }

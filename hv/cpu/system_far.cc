@@ -87,7 +87,7 @@ void arrive(Cpu& c, const Target& t) {
   const bool to64 = long_mode(c) && t.code.is_long();
   c.rip = to64 ? t.offset : static_cast<uint32_t>(t.offset);
   install_code(c, t.code, t.selector, t.cpl);
-  if (c.mode.bits & Mode::kTrace) trace_far(c, c.rip);
+  trace_far(c);
 }
 
 bool transfer_real(Cpu& c, const Target& t) {
@@ -96,6 +96,7 @@ bool transfer_real(Cpu& c, const Target& t) {
   c.seg[kCs].selector = t.selector;
   c.seg[kCs].base = uint64_t{t.selector} << 4;
   update_mode(c);
+  trace_far(c);
   return true;
 }
 

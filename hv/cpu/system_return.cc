@@ -55,7 +55,7 @@ void commit_return(Cpu& c, const Return& r, const StackFrame& stack, uint64_t re
   }
   install_code(c, r.code, static_cast<uint16_t>(r.cs), r.cpl());
   if (outer) drop_inner_segments(c);
-  if (c.mode.bits & Mode::kTrace) trace_far(c, c.rip);
+  trace_far(c);
 }
 
 bool pop_stack_part(Cpu& c, Return& r, StackFrame& stack, unsigned size) {
@@ -108,6 +108,7 @@ bool return_real(Cpu& c, unsigned size) {
   c.regs[kRsp] = merged_pointer(c.regs[kRsp], stack);
   return_flags(c, flags, size);
   update_mode(c);
+  trace_far(c);
   end_interrupt(c);
   return true;
 }
@@ -123,6 +124,7 @@ bool far_return_real(Cpu& c, const Op& op, unsigned size) {
   c.seg[kCs].base = (cs & 0xffff) << 4;
   c.regs[kRsp] = merged_pointer(c.regs[kRsp], stack);
   update_mode(c);
+  trace_far(c);
   return true;
 }
 
