@@ -11,12 +11,15 @@ way=vde
 understudy=$(realpath "${UNDERSTUDY:-build/release/understudy}")
 client=$(realpath "${REDIS_CLIENT:-build/release/bench/ft/redis_client}")
 images=$(realpath "${UNDERSTUDY_GUEST:-build/guest}")
+[[ -n ${UNDERSTUDY_GUEST:-} ]] || ./dev guest >/dev/null
 [[ -f $images/redis.img ]] || tools/guest/redis.sh "$images"
 guest_run=/us/pair-bench.sh
 # shellcheck source=tools/dev/pair-lib.sh
 . tools/dev/pair-lib.sh
 
 field() { sed -n "s/.*\"$2\": *\"\\{0,1\\}\\([^\",}]*\\).*/\\1/p" "$1" | head -n 1; }
+
+serving_or_over() { grep -q "Server initialized" "$out/vm.out" || ! kill -0 "$1"; }
 
 # one MODE PIPELINE: runs the guest once; figures into $out/MODE-PIPELINE.*
 one() {
@@ -39,7 +42,8 @@ one() {
     start "$out/vm" "${inside[@]}" "$understudy" run "$out/primary.toml" --stats "$out/vm.json"
   fi
   live=$last
-  wait_for 300 "Redis" grep -q "Server initialized" "$out/vm.out"
+  wait_for 300 "Redis" serving_or_over "$live"
+  grep -q "Server initialized" "$out/vm.out" || fail "the VM ended before Redis served: $(tail -n 3 "$out/vm.out")"
   "${inside[@]}" "$client" "$client_host" "$client_port" 8 --pipeline "$pipeline" >"$out/client.json" ||
     fail "the client: $(cat "$out/client.json")"
   wait_for 60 "the guest's end" grep -q "redis: ended" "$out/vm.out"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Boot and the guest workloads: ours (run, record, replay) and, where qemu-system-x86_64 is installed, QEMU's
-# plain TCG and its icount recording of the same guest. Everything takes turns within each round, so that
-# a slow moment of the host hits all alike; medians of the rounds are printed.
+# Boot to power-off and the guest workloads: ours (run, record, replay) and, where qemu-system-x86_64 is installed,
+# QEMU's plain TCG and its icount recording and replay of the same guest. Everything takes turns within each
+# round, so that a slow moment of the host hits all alike; medians of the rounds are printed. A workload's time
+# is the host's, between its two marker lines on the guest's console.
 #   bench/guest/run.sh [ROUNDS]      ROUNDS defaults to 3
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -13,12 +14,19 @@ trap 'rm -rf "$work"' EXIT
 boot='console=ttyS0 quiet panic=-1 us.ip=none us.run=true'
 suite='console=ttyS0 quiet panic=-1 us.ip=none "us.run=us-bench cpu"'
 
-# timed NAME LIMIT COMMAND...: appends the wall seconds to NAME; a run past its limit counts as "hung".
+# Passes lines on, each behind the host's time.
+stamp() { while IFS= read -r line; do printf '%s %s\n' "$EPOCHREALTIME" "$line"; done; }
+
+# timed NAME LIMIT COMMAND...: appends the wall seconds to NAME and those of each workload to NAME.WORKLOAD; a run
+# past its limit counts as "hung".
 timed() {
-  local name=$1 limit=$2 began=$EPOCHREALTIME
+  local name=$1 limit=$2 began=$EPOCHREALTIME workload seconds
   shift 2
-  if timeout "$limit" "$@" >"$work/out" 2>"$work/err" </dev/null; then
+  if timeout "$limit" "$@" </dev/null 2>"$work/err" | stamp >"$work/out"; then
     awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.3f\n", b - a }' >>"$work/$name"
+    while read -r workload seconds; do
+      echo "$seconds" >>"$work/$name.$workload"
+    done < <(awk '$2 == "@@BEGIN" { began[$3] = $1 } $2 == "@@END" { printf "%s %.3f\n", $3, $1 - began[$3] }' "$work/out")
   else
     echo "$name: exit $?" >>"$work/failed"
   fi
@@ -55,29 +63,45 @@ measure() { # WHAT CMDLINE LIMIT
   if [[ $have_qemu = yes ]]; then
     qemu "$what-qemu-icount-record" "$limit" "$cmdline" \
       -icount "shift=3,sleep=off,rr=record,rrfile=$work/qemu.log"
+    [[ ! -s $work/qemu.log ]] || stat -c %s "$work/qemu.log" >"$work/$what-qemu-log"
+    qemu "$what-qemu-icount-replay" "$limit" "$cmdline" \
+      -icount "shift=3,sleep=off,rr=replay,rrfile=$work/qemu.log"
     qemu "$what-qemu-tcg" "$limit" "$cmdline"
   fi
 }
 
 median() { [[ -s $work/$1 ]] && sort -n "$work/$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }' || true; }
 field() { sed -n "s/.*\"$2\": \([0-9]*\).*/\1/p" "$work/$1.json"; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (a == "" || b == "" || b == 0) print "-"; else printf "%.2f", a / b }'; }
+kinds="run record replay qemu-tcg qemu-icount-record qemu-icount-replay"
 
-table() { # WHAT
-  local what=$1 name value base
-  base=$(median "$what-run")
-  echo "$what, median seconds of $rounds (x run)"
-  for name in run record replay qemu-icount-record qemu-tcg; do
-    value=$(median "$what-$name")
-    [[ -n $value ]] || continue
-    awk -v n="$name" -v v="$value" -v b="$base" 'BEGIN { printf "  %-20s %8.2f  (%.2f)\n", n, v, v / b }'
-  done
-  awk -v i="$(field "$what" instructions)" -v s="$base" 'BEGIN { printf "  %-20s %8.0f million a second\n", "instructions", i / s / 1e6 }'
-  echo "  log                  $(field "$what-record" log_bytes) bytes"
+row() { # LABEL FILE_SUFFIX WHAT MILLIONS_OF_INSTRUCTIONS
+  local kind cells=() recorded rival
+  for kind in $kinds; do cells+=("$(median "$3-$kind$2")"); done
+  recorded=${cells[1]} rival=${cells[4]}
+  printf '%-10s %8s %8s %8s %8s %9s %9s %9s %9s %9s\n' "$1" "${cells[0]}" "${cells[1]}" "${cells[2]}" \
+    "${cells[3]:--}" "${cells[4]:--}" "${cells[5]:--}" "$(ratio "$recorded" "$rival")" \
+    "$(ratio "${cells[0]}" "${cells[3]}")" "$(awk -v m="$4" -v s="${cells[0]}" 'BEGIN { if (m == "" || s + 0 == 0) print "-"; else printf "%.0f", m / s }')"
 }
 
-for ((round = 1; round <= rounds; ++round)); do measure boot "$boot" 90; done
-table boot
-for ((round = 1; round <= rounds; ++round)); do measure suite "$suite" 600; done
-table suite
+# Instructions of one workload: a run of it alone, less a boot.
+millions_of() {
+  local vm=(--kernel "$kernel" --initrd "$initrd" --memory 256M --cmdline "console=ttyS0 quiet panic=-1 us.ip=none \"us.run=us-bench $1\"")
+  timeout 600 "$ours" -q run "${vm[@]}" --stats "$work/one.json" </dev/null >"$work/out" 2>"$work/err" || return 0
+  echo $((($(field one instructions) - $(field boot instructions)) / 1000000))
+}
+
+for ((round = 1; round <= rounds; ++round)); do
+  measure boot "$boot" 90
+  measure suite "$suite" 600
+done
+echo "median seconds of $rounds; QEMU: $(qemu-system-x86_64 --version 2>/dev/null | head -n 1)"
+printf '%-10s %8s %8s %8s %8s %9s %9s %9s %9s %9s\n' "" run record replay TCG "rr record" "rr replay" "rec/rr" "run/TCG" "M instr/s"
+row boot "" boot "$(($(field boot instructions) / 1000000))"
+for workload in int sha256 tree syscall pipe forkexec mm shloop; do
+  row "$workload" ".$workload" suite "$(millions_of "$workload")"
+done
+row "all+boot" "" suite "$(($(field suite instructions) / 1000000))"
+echo "log bytes: boot $(field boot-record log_bytes), all $(field suite-record log_bytes); QEMU's boot $(cat "$work/boot-qemu-log" 2>/dev/null || echo -), all $(cat "$work/suite-qemu-log" 2>/dev/null || echo -)"
 [[ ! -s $work/failed ]] || { echo "runs without a figure:"; sort "$work/failed" | uniq -c; }
 [[ $have_qemu = yes ]] || echo "QEMU was not measured: qemu-system-x86_64 is not installed"
