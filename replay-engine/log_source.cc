@@ -118,7 +118,52 @@ bool Verifier::before_apply(hv::Machine&, const StampedInput& input, EndOfInputs
   return true;
 }
 
+EndOfInputs Verifier::diverged(const EpochCheck& check, const std::string& in) const {
+  return {EndKind::kDiverged,
+          fmt::format("epoch {} differs in {}\n  last agreeing:   {}\n  first differing: {}",
+                      check.epoch, in, point_text(last_agreeing_), point_text(check.point))};
+}
+
+// False: the run ends, with `why` filled in. A trace that was lost says nothing: the state's
+// digests come next in the log.
+bool Verifier::check_trace(const EpochCheck& check, EndOfInputs& why) {
+  ByteReader in(*check.expected_trace);
+  const auto recorded = ipt::decode_epoch_digest(in);
+  const ipt::EpochDigest seen = witness_->cut(check.epoch);
+  if (!recorded.ok()) {
+    if (recorded.error() == ipt::DigestDecodeError::kUnknownVersion) return ++traced_.unknown, true;
+    why = unusable(fmt::format("the trace digest of epoch {} is damaged", check.epoch));
+    return false;
+  }
+  const ipt::Comparison result = ipt::compare(*recorded, seen);
+  switch (result.verdict) {
+    case ipt::Verdict::kEqual: ++traced_.epochs; return true;
+    case ipt::Verdict::kUnknown:
+    case ipt::Verdict::kIncomparable: ++traced_.unknown; return true;
+    case ipt::Verdict::kDiffers:
+      why = diverged(check, "the path taken, stream and block: " + result.text());
+      return false;
+    case ipt::Verdict::kCounterMismatch: break;
+  }
+  ++traced_.counter_mismatches;
+  const ipt::EpochDigest& wrong = result.mismatch_a ? *recorded : seen;
+  const char* side = result.mismatch_a ? result.mismatch_b ? "both sides" : "the recording side"
+                                       : "the replaying side";
+  const UserError error{
+      .id = "IPT-002",
+      .exit_code = ExitCode::kDivergence,
+      .what = "branch counter and trace do not count the same branches",
+      .seen =
+          fmt::format("epoch {}, {}: {} in the trace, {} by the counter", check.epoch, side,
+                      wrong.branches(), wrong.bounds.end.branches - wrong.bounds.start.branches),
+      .needed = "one TNT bit for every conditional branch retired",
+      .mend = "one of the two is at fault: calibrate that host again (`understudy calibrate`)"};
+  why = {EndKind::kMiscount, fmt::format("{} [{}]: {}", error.what, error.id, error.seen), error};
+  return false;
+}
+
 bool Verifier::at_epoch(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why) {
+  if (check.expected_trace && witness_ != nullptr && !check_trace(check, why)) return false;
   if (!check.expected) return true;
   const EpochDigests seen = epoch_digests(machine, check.with_memory);
   if (seen == *check.expected) {
@@ -135,9 +180,7 @@ bool Verifier::at_epoch(hv::Machine& machine, const EpochCheck& check, EndOfInpu
   compare("registers", check.expected->registers, seen.registers);
   compare("devices", check.expected->devices, seen.devices);
   compare("memory", check.expected->memory.value_or(0), seen.memory.value_or(0));
-  why = {EndKind::kDiverged,
-         fmt::format("epoch {} differs in {}\n  last agreeing:   {}\n  first differing: {}",
-                     check.epoch, differs, point_text(last_agreeing_), point_text(check.point))};
+  why = diverged(check, differs);
   return false;
 }
 

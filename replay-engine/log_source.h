@@ -10,6 +10,7 @@
 
 #include "logchannel/log_stream.h"
 #include "replay-engine/run_loop.h"
+#include "replay-engine/witness.h"
 
 namespace us::replay {
 
@@ -60,19 +61,30 @@ class LogSource final : public InputSource {
   std::atomic<bool> stop_{false};
 };
 
-// Compares digests at every epoch.
+// Compares digests at every epoch: of the path where the log has them and there is a witness, then
+// of the state.
 class Verifier final : public InputObserver {
  public:
+  // `witness` traces the machine that replays, and outlives it; null: paths are not compared.
+  explicit Verifier(Witness* witness = nullptr)
+      : witness_(witness != nullptr && witness->checks() ? witness : nullptr) {}
+
   bool before_apply(hv::Machine& machine, const StampedInput& input, EndOfInputs& why) override;
   bool at_epoch(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why) override;
 
   uint64_t verified_epochs() const { return verified_; }
+  const WitnessCounters& traced() const { return traced_; }
   // The point of the last epoch that agreed (the start, before the first).
   const hv::ExecutionPoint& last_agreeing() const { return last_agreeing_; }
   // Called after each input, for progress; may be empty.
   void set_progress(std::function<void(const hv::ExecutionPoint&)> f) { progress_ = std::move(f); }
 
  private:
+  bool check_trace(const EpochCheck& check, EndOfInputs& why);
+  EndOfInputs diverged(const EpochCheck& check, const std::string& in) const;
+
+  Witness* witness_;
+  WitnessCounters traced_;
   uint64_t verified_ = 0;
   hv::ExecutionPoint last_agreeing_;
   std::function<void(const hv::ExecutionPoint&)> progress_;

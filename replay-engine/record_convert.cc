@@ -91,8 +91,21 @@ log::Record to_record(const EpochCheck& check, const EpochDigests& seen) {
                                    .memory = seen.memory}};
 }
 
+log::Record to_record(const EpochCheck& check, const ipt::EpochDigest& trace) {
+  ByteWriter blob;
+  trace.encode(blob);
+  return {.at = position_of(check.point), .body = log::PtDigest{check.epoch, blob.take()}};
+}
+
 FromRecord from_record(log::Record record) {
   const hv::ExecutionPoint point = point_of(record.at);
+  if (auto* trace = std::get_if<log::PtDigest>(&record.body)) {
+    return {.next = EpochCheck{.point = point,
+                               .epoch = trace->epoch,
+                               .with_memory = false,
+                               .expected = {},
+                               .expected_trace = std::move(trace->blob)}};
+  }
   if (const auto* digest = std::get_if<log::StateDigest>(&record.body)) {
     return {.next = EpochCheck{
                 .point = point,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "ipt/epoch_digest.h"
 #include "logchannel/record.h"
 #include "replay-engine/source.h"
 
@@ -12,6 +13,7 @@ constexpr uint8_t kDigestWidth = 4;
 
 log::Record to_record(const StampedInput& input);
 log::Record to_record(const EpochCheck& check, const EpochDigests& seen);
+log::Record to_record(const EpochCheck& check, const ipt::EpochDigest& trace);
 
 // The input or check that a record stands for; empty for records that are neither (sections,
 // markers, end). `ok` false: the record's content makes no sense for a machine.

@@ -22,8 +22,10 @@ log::EndReason reason_of(EndKind kind) {
 
 }  // namespace
 
-Recorder::Recorder(log::LogSink& sink, std::function<bool()> limit_reached)
-    : sink_(sink), limit_reached_(std::move(limit_reached)) {}
+Recorder::Recorder(log::LogSink& sink, std::function<bool()> limit_reached, Witness* witness)
+    : sink_(sink),
+      limit_reached_(std::move(limit_reached)),
+      witness_(witness != nullptr && witness->checks() ? witness : nullptr) {}
 
 bool Recorder::append(const log::Record& record, EndOfInputs& why) {
   // Looked at before, not after: a record in the log is always applied, or replay would go one step
@@ -47,7 +49,20 @@ bool Recorder::before_apply(hv::Machine&, const StampedInput& input, EndOfInputs
 
 bool Recorder::at_epoch(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why) {
   ++epochs_;
+  if (witness_ != nullptr && !append_trace(check, why)) return false;
   return append(to_record(check, epoch_digests(machine, check.with_memory)), why);
+}
+
+// Before the state's digests: where both differ, the path says more.
+bool Recorder::append_trace(const EpochCheck& check, EndOfInputs& why) {
+  const ipt::EpochDigest digest = witness_->cut(check.epoch);
+  ++traced_.epochs;
+  if (digest.loss.any()) {
+    ++traced_.unknown;
+  } else if (!digest.counter_agrees()) {
+    ++traced_.counter_mismatches;
+  }
+  return append(to_record(check, digest), why);
 }
 
 void Recorder::add_section(std::string_view name, ByteSpan data) {

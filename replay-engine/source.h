@@ -54,12 +54,13 @@ struct EpochDigests {
 };
 
 // The end of an epoch: no input, but a place where states are compared. The live source asks for
-// it, a log says what was seen there.
+// it, a log says what was seen there: in one check of the trace, and one of the state.
 struct EpochCheck {
   hv::ExecutionPoint point;
   uint64_t epoch = 0;
   bool with_memory = false;
   std::optional<EpochDigests> expected;
+  std::optional<Bytes> expected_trace = std::nullopt;  // an encoded ipt::EpochDigest
 };
 
 using Next = std::variant<StampedInput, EpochCheck, EndOfInputs>;

@@ -6,6 +6,7 @@
 #include "hv/machine_config.h"
 #include "logchannel/log_writer.h"
 #include "pmu/profile.h"
+#include "tools/ipt_options.h"
 #include "tools/progress.h"
 #include "tools/recording.h"
 #include "tools/session.h"
@@ -19,6 +20,7 @@ namespace {
 
 struct RecordOptions {
   VmOptions vm;
+  IptOptions ipt;
   std::string folder, stats, size_max, pmu_profile;
   double time_limit_seconds = 0;
   double epoch_ms = 10;
@@ -32,6 +34,7 @@ Result<VmConfig> resolve(const RecordOptions& options) {
   auto config = options.vm.resolve();
   if (!config.ok()) return config;
   if (!options.pmu_profile.empty()) config->pmu_profile = options.pmu_profile;
+  config->ipt_check = options.ipt.check(config->ipt_check);
   for (VmDisk& disk : config->disks) disk.path = std::filesystem::absolute(disk.path).string();
   if (const auto found = check_vm_config(*config); !found.empty()) return found.front();
   return config;
@@ -97,7 +100,7 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
     writer_options.bytes_max = *bytes;
   }
   SignalWatch signals;
-  auto live = LiveWorld::open(*config, true);
+  auto live = LiveWorld::open(*config, {.image_offsets = true});
   if (!live.ok()) return live.error();
   const hv::MachineConfig machine_wanted = machine_config(*config, (*live)->world().disk_sizes());
   LateSink sink;
@@ -112,7 +115,10 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
   auto writer = log::LogWriter::create(options.folder, writer_options);
   if (!writer.ok()) return writer.error();
   log::LogWriter& log = **writer;
-  replay::Recorder recorder(log, [&log] { return log.limit_reached(); });
+  auto tracing = options.ipt.start(machine, config->ipt_check);
+  if (!tracing.ok()) return tracing.error();
+  replay::Recorder recorder(
+      log, [&log] { return log.limit_reached(); }, tracing->witness.get());
   if (Status s = describe(recorder, options, *config, machine_wanted, *profile); !s.ok())
     return s.error();
   if (Status s = log.flush(); !s.ok()) return s.error();
@@ -126,7 +132,8 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
       run_live(**live, machine, live_options(options), &observer, signals);
   line.clear();
   recorder.finish(machine, end);
-  const Status closed = log.close();
+  Status closed = log.close();
+  if (Status traced = tracing->finish(); closed.ok() && !traced.ok()) closed = traced;
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
   (*live)->world().stop();
   remark(globals, machine);
@@ -140,6 +147,7 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
     stats["records"] = log.records();
     stats["landings"] = 0;
     stats["epochs"] = recorder.epochs();
+    if (tracing->witness) add_traced(stats, recorder.traced(), *tracing->witness);
     stats["final_digest"] = recorder.final_digest().hex();
     if (const Status s = write_text(options.stats, stats.dump(2) + "\n"); !s.ok()) return s.error();
   }
@@ -154,6 +162,7 @@ void add_record(CLI::App& app, const Globals& globals, int& exit_code) {
   auto options = std::make_shared<RecordOptions>();
   CLI::App* verb = app.add_subcommand("record", "run a VM and record it");
   options->vm.add_to(*verb);
+  options->ipt.add_to(*verb);
   verb->add_option("-o,--output", options->folder, "directory of the recording (new or empty)")
       ->required();
   verb->add_option("--stats", options->stats, "write statistics (JSON) to this file at the end");

@@ -7,6 +7,7 @@
 #include "logchannel/log_reader.h"
 #include "pmu/profile.h"
 #include "tools/image_reader.h"
+#include "tools/ipt_options.h"
 #include "tools/progress.h"
 #include "tools/recording.h"
 #include "tools/session.h"
@@ -18,6 +19,7 @@ namespace us::tools {
 namespace {
 
 struct ReplayOptions {
+  IptOptions ipt;
   std::string folder, stats, pmu_profile;
   std::vector<std::string> images;
   uint64_t goto_branches = 0;
@@ -47,6 +49,7 @@ struct Replayed {
   replay::EndOfInputs end;
   uint64_t verified_epochs = 0;
   uint64_t records = 0;
+  replay::WitnessCounters traced;
   replay::LandingCounters landings;
   std::optional<Digest> recorded_digest;
   Digest final_digest;
@@ -60,6 +63,7 @@ struct ReplayParts {
   ImageReader images;
   ProgressLine& line;
   uint64_t log_bytes = 0;  // of the whole recording
+  replay::Witness* witness = nullptr;
 };
 
 Replayed run_log(hv::Machine& machine, ReplayParts& parts, const ReplayOptions& options) {
@@ -69,7 +73,7 @@ Replayed run_log(hv::Machine& machine, ReplayParts& parts, const ReplayOptions& 
         return parts.images.read(device, offset, length, crc);
       });
   if (options.has_goto) source.stop_at(Branches(options.goto_branches));
-  replay::Verifier verifier;
+  replay::Verifier verifier(parts.witness);
   ProgressObserver observer(
       "replay", verifier, parts.line,
       [&parts]() -> std::optional<double> {
@@ -91,6 +95,7 @@ Replayed run_log(hv::Machine& machine, ReplayParts& parts, const ReplayOptions& 
   }
   result.verified_epochs = verifier.verified_epochs();
   result.records = source.records();
+  result.traced = verifier.traced();
   result.landings = lander.counters();
   if (result.end.kind == replay::EndKind::kDiverged)
     result.end.detail += "\n  counter:         " + lander.health_text();
@@ -179,25 +184,30 @@ Result<int> replay(const ReplayOptions& options, const Globals& globals) {
   hv::Machine& machine = **made;
   if (const Status s = machine.boot(recorded->boot); !s.ok()) return s.error();
 
+  auto tracing = options.ipt.start(machine, recorded->config.ipt_check);
+  if (!tracing.ok()) return tracing.error();
   const auto started = std::chrono::steady_clock::now();
   ReplayParts parts{.log = **reader,
                     .first = std::move(opening->first),
                     .profile = std::move(*profile),
                     .images = images_of(options, *recorded),
                     .line = line,
-                    .log_bytes = recording_bytes(options.folder)};
+                    .log_bytes = recording_bytes(options.folder),
+                    .witness = tracing->witness.get()};
   Replayed result = run_log(machine, parts, options);
   line.clear();
   sink.flush();
   compare_final(result);
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
+  const Status traced = tracing->finish();
   const Outcome outcome = replay_outcome(result);
   if (result.end.error) report(*result.end.error);
   if (!options.stats.empty()) {
-    const auto stats =
-        stats_of(result, outcome, **reader, run_stats(machine, outcome, wall.count()));
+    auto stats = stats_of(result, outcome, **reader, run_stats(machine, outcome, wall.count()));
+    if (tracing->witness) add_traced(stats, result.traced, *tracing->witness);
     if (const Status s = write_text(options.stats, stats.dump(2) + "\n"); !s.ok()) return s.error();
   }
+  if (!traced.ok()) return traced.error();
   return finish(globals, outcome, machine.point(), "");
 }
 
@@ -208,6 +218,7 @@ void add_replay(CLI::App& app, const Globals& globals, int& exit_code) {
   CLI::App* verb =
       app.add_subcommand("replay", "replay a recording and verify it against its digests");
   verb->add_option("recording", options->folder, "directory of the recording")->required();
+  options->ipt.add_to(*verb);
   verb->add_option("--stats", options->stats, "write statistics (JSON) to this file at the end");
   CLI::Option* where =
       verb->add_option("--goto", options->goto_branches, "stop at this conditional branch count");

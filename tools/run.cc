@@ -1,6 +1,7 @@
 // `understudy run`: the machine and its live world, nothing recorded.
 #include <chrono>
 
+#include "tools/ipt_options.h"
 #include "tools/session.h"
 #include "tools/stats.h"
 #include "tools/talk.h"
@@ -12,6 +13,7 @@ namespace {
 
 struct RunOptions {
   VmOptions vm;
+  IptOptions ipt;
   std::string stats;
   double time_limit_seconds = 0;
 };
@@ -31,6 +33,8 @@ Result<int> run(const RunOptions& options, const Globals& globals) {
   const Status booted = machine.boot(
       {.kernel = config->kernel, .initrd = config->initrd, .cmdline = config->cmdline});
   if (!booted.ok()) return booted.error();
+  auto tracing = options.ipt.start(machine, false);
+  if (!tracing.ok()) return tracing.error();
 
   replay::LiveOptions live_options{.epoch_length = std::chrono::nanoseconds(0)};
   if (options.time_limit_seconds > 0)
@@ -41,6 +45,7 @@ Result<int> run(const RunOptions& options, const Globals& globals) {
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
   const Outcome outcome = outcome_of(end);
   (*live)->world().stop();
+  if (const Status traced = tracing->finish(); !traced.ok()) return traced.error();
   remark(globals, machine);
   if (outcome.code == ExitCode::kGuestFailed) fmt::print(stderr, "{}", machine.dump());
   if (!options.stats.empty()) {
@@ -56,6 +61,7 @@ void add_run(CLI::App& app, const Globals& globals, int& exit_code) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* verb = app.add_subcommand("run", "run a VM; its serial console is on stdin and stdout");
   options->vm.add_to(*verb);
+  options->ipt.add_to(*verb, {.check = false});
   verb->add_option("--stats", options->stats, "write statistics (JSON) to this file at the end");
   verb->add_option("--time-limit", options->time_limit_seconds,
                    "stop after this many seconds of host time (exit 7)");

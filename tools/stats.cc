@@ -14,4 +14,12 @@ nlohmann::json run_stats(hv::Machine& machine, const Outcome& outcome, double wa
       {"outcome", outcome.text}};
 }
 
+void add_traced(nlohmann::json& stats, const replay::WitnessCounters& counters,
+                const replay::Witness& witness) {
+  stats["trace_bytes"] = witness.bytes();
+  stats["ipt_epochs"] = counters.epochs;
+  stats["ipt_unknown"] = counters.unknown;
+  stats["ipt_counter_mismatches"] = counters.counter_mismatches;
+}
+
 }  // namespace us::tools
