@@ -70,7 +70,7 @@ Result<int> protect(const ProtectOptions& options, const Globals& globals) {
   auto generation = begin_generation(*ft.arbiter, ft.pair.node, options.new_generation);
   if (!generation.ok()) return generation.error();
 
-  auto live = LiveWorld::open(*config);
+  auto live = LiveWorld::open(*config, {.gated = true});
   if (!live.ok()) return live.error();
   auto made = hv::Machine::create(machine_config(*config, (*live)->world().disk_sizes()), ft.gate);
   if (!made.ok()) return made.error();
@@ -79,6 +79,8 @@ Result<int> protect(const ProtectOptions& options, const Globals& globals) {
       {.kernel = config->kernel, .initrd = config->initrd, .cmdline = config->cmdline});
   if (!booted.ok()) return booted.error();
 
+  // What the secondary is told: whether paths are compared.
+  config->ipt_check = ft.ipt_check.value_or(config->ipt_check);
   FtLive pair(ft, *generation, *config, machine.config());
   auto control = ControlServer::start(
       config->name, [&pair](const nlohmann::json& request) { return pair.request(request); });

@@ -19,12 +19,14 @@ LiveWorld::~LiveWorld() {
   if (world_ != nullptr) world_->stop();
 }
 
-Result<std::unique_ptr<LiveWorld>> LiveWorld::open(const VmConfig& config, bool image_offsets) {
+Result<std::unique_ptr<LiveWorld>> LiveWorld::open(const VmConfig& config,
+                                                   const LiveWorldOptions& options) {
   hv::WorldConfig wanted;
+  wanted.console.write_waits = !options.gated;
   for (const VmDisk& disk : config.disks)
     wanted.disks.push_back({.path = disk.path,
                             .read_only = disk.read_only,
-                            .tell_offsets = image_offsets && disk.secondary_reads_disk});
+                            .tell_offsets = options.image_offsets && disk.secondary_reads_disk});
   for (const VmNet& net : config.nets) {
     auto spec = hv::parse_net_spec(net.backend);
     if (!spec.ok()) return spec.error();

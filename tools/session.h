@@ -37,19 +37,27 @@ class LateSink final : public hv::OutputSink {
   void console(uint8_t device, ByteSpan bytes) override {
     if (target_ != nullptr) target_->console(device, bytes);
   }
+  bool full() const override { return target_ != nullptr && target_->full(); }
 
  private:
   hv::OutputSink* target_ = nullptr;
+};
+
+struct LiveWorldOptions {
+  // Disks with secondary_reads = "disk" say where their data is, for a log that leaves it in the
+  // image.
+  bool image_offsets = false;
+  // Outputs come through a gate, on a thread that must never wait: console text does not.
+  bool gated = false;
 };
 
 // The live half of a run: opened world and event queue.
 class LiveWorld {
  public:
   // Opens disks, networks and the console of `config`. Errors: those of World::open and
-  // parse_net_spec. `image_offsets`: disks with secondary_reads = "disk" say where their data is,
-  // for a log that leaves it in the image.
+  // parse_net_spec.
   static Result<std::unique_ptr<LiveWorld>> open(const VmConfig& config,
-                                                 bool image_offsets = false);
+                                                 const LiveWorldOptions& options = {});
   ~LiveWorld();
 
   // Events kick this machine from now on; null: nobody.

@@ -18,6 +18,7 @@ struct StandbyOptions {
   std::string vm, name, listen;
   FtOptions ft;
   bool once = false;
+  uint64_t plant_fault = 0;  // tests: flip a bit of the guest's before this input
 };
 
 double seconds(nanoseconds d) { return std::chrono::duration<double>(d).count(); }
@@ -103,7 +104,7 @@ std::unique_ptr<LiveWorld> open_world(const VmConfig& config, FtBase& base,
                                       const std::atomic<bool>& stopped) {
   std::string last;
   while (!stopped) {
-    auto live = LiveWorld::open(config);
+    auto live = LiveWorld::open(config, {.gated = true});
     if (live.ok()) return std::move(live).value();
     if (live.error().text() != last) {
       last = live.error().text();
@@ -204,6 +205,8 @@ class Standby {
     if (!options_.ft.stats.empty()) {
       auto stats = run_stats(*shadow.machine, outcome, 0);
       stats["verified_epochs"] = shadow.verified_epochs;
+      stats["ipt_epochs"] = shadow.traced.epochs;
+      stats["ipt_unknown"] = shadow.traced.unknown;
       stats["final_digest"] = shadow.final_digest.hex();
       if (const Status s = write_text(options_.ft.stats, stats.dump(2) + "\n"); !s.ok())
         return s.error();
@@ -295,6 +298,16 @@ class Standby {
   StandbyFace face_;
 };
 
+// A fault for tests of pairs, once in the process's life: a bit of RBX, before the n-th input.
+std::function<void(hv::Machine&)> flip_a_bit_at(uint64_t n) {
+  return [n, seen = uint64_t{0}](hv::Machine& machine) mutable {
+    if (++seen != n) return;
+    hv::Registers registers = machine.vcpu().registers();
+    registers.gpr[3] ^= 1;
+    machine.vcpu().set_registers(registers);
+  };
+}
+
 Result<int> standby(const StandbyOptions& options, const Globals& globals) {
   VmConfig config;
   config.name = "";
@@ -308,6 +321,7 @@ Result<int> standby(const StandbyOptions& options, const Globals& globals) {
   SignalWatch signals;
   auto base = options.ft.open(config, "standby");
   if (!base.ok()) return base.error();
+  if (options.plant_fault != 0) (*base)->meddle = flip_a_bit_at(options.plant_fault);
   Standby side(options, globals, **base, signals);
   return side.run(config.name);
 }
@@ -324,6 +338,8 @@ void add_standby(CLI::App& app, const Globals& globals, int& exit_code) {
   verb->add_option("--name", options->name,
                    "the VM's name (default: the description's, or \"vm\")");
   verb->add_option("--listen", options->listen, "ADDR:PORT to wait at")->required();
+  // For tests of what a pair does about a fault; in no help text.
+  verb->add_option("--plant-fault", options->plant_fault)->group("");
   verb->add_flag("--once", options->once, "end when the first session ends without a take-over");
   options->ft.add_to(*verb);
   verb->callback([options, &globals, &exit_code] {

@@ -76,6 +76,8 @@ class OutputSink {
   // completes overlapping ones as if run in the order submitted, a flush after all before it.
   virtual void disk(DiskRequest request) = 0;
   virtual void console(uint8_t device, ByteSpan bytes) = 0;
+  // Takes what comes but should get no more for now: the machine must not run on. Any thread.
+  virtual bool full() const { return false; }
 };
 
 }  // namespace us::hv

@@ -86,11 +86,17 @@ void ConsoleBackend::write(ByteSpan bytes) {
   if (bytes.empty()) return;
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return end_writer_ || queue_.size() < kQueueMax; });
+    if (config_.write_waits)
+      changed_.wait(lock, [this] { return end_writer_ || queue_.size() < kQueueMax; });
     if (end_writer_) return;
     queue_.insert(queue_.end(), bytes.begin(), bytes.end());
   }
   changed_.notify_all();
+}
+
+bool ConsoleBackend::full() const {
+  const std::lock_guard lock(mutex_);
+  return queue_.size() >= kQueueMax;
 }
 
 void ConsoleBackend::flush() {

@@ -31,6 +31,9 @@ class KeyFilter {
 struct ConsoleConfig {
   int in_fd = 0;
   int out_fd = 1;
+  // While more than 1 MiB waits for a slow reader, write() waits too. Without this it never does,
+  // and whoever makes the text asks full().
+  bool write_waits = true;
 };
 
 struct ConsoleHandlers {
@@ -49,8 +52,10 @@ class ConsoleBackend {
   ConsoleBackend(const ConsoleBackend&) = delete;
   ConsoleBackend& operator=(const ConsoleBackend&) = delete;
 
-  // Queues text for the terminal. Waits only when more than 1 MiB is queued.
+  // Queues text for the terminal; see ConsoleConfig::write_waits.
   void write(ByteSpan bytes);
+  // More than 1 MiB is queued. Any thread.
+  bool full() const;
   // Waits until everything queued is out (or the other end is gone).
   void flush();
   // Flushes, restores the terminal, ends the threads. No handler call begins afterwards.
@@ -74,7 +79,7 @@ class ConsoleBackend {
   Wake wake_;
   std::atomic<bool> stopped_{false};
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   Bytes queue_;              // under mutex_
   bool writing_ = false;     // under mutex_: the writer has bytes in hand

@@ -55,6 +55,8 @@ void World::console(uint8_t, ByteSpan bytes) {
   if (console_) console_->write(bytes);
 }
 
+bool World::full() const { return console_ && console_->full(); }
+
 void World::drain() {
   for (const auto& disk : disks_) disk->drain();
   if (console_) console_->flush();

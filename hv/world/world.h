@@ -39,6 +39,7 @@ class World final : public OutputSink {
   void frame(uint8_t device, Bytes frame) override;
   void disk(DiskRequest request) override;
   void console(uint8_t device, ByteSpan bytes) override;
+  bool full() const override;
 
   // Everything written so far is with the host: disks done, console text out. Completions need room
   // in the event queue, so the thread that empties it must not wait here.

@@ -131,7 +131,7 @@ OutputGate::Mode OutputGate::mode() const {
 
 bool OutputGate::full() const {
   std::lock_guard lock(mutex_);
-  return held_bytes_ > kBytesMax;
+  return held_bytes_ > kBytesMax || (world_ != nullptr && world_->full());
 }
 
 LogPosition OutputGate::released() const {

@@ -63,8 +63,9 @@ class OutputGate final : public hv::OutputSink {
   void set_mode(Mode mode);
   Mode mode() const;
 
-  // More waits than a side should hold: the vCPU must not run on.
-  bool full() const;
+  // More waits than a side should hold, or the world is full: the vCPU must not run on. Outputs are
+  // let out on the thread that serves the channel, which must never wait for a slow reader.
+  bool full() const override;
   // The position up to which everything was released.
   LogPosition released() const;
   GateCounters counters() const;

@@ -21,7 +21,9 @@ class World final : public hv::OutputSink {
   void console(uint8_t, ByteSpan bytes) override {
     seen.push_back("console " + std::string(bytes.begin(), bytes.end()));
   }
+  bool full() const override { return is_full; }
   std::vector<std::string> seen;
+  bool is_full = false;
 
  private:
   static std::string text(const Bytes& bytes) { return {bytes.begin(), bytes.end()}; }
@@ -51,6 +53,15 @@ struct Fixture {
     gate.disk({.request = id, .op = hv::DiskOp::kRead, .offset = offset, .length = bytes});
   }
 };
+
+TEST_CASE("a gate in front of a full world is full, and one in front of none is not") {
+  Fixture f(Mode::kHold);
+  CHECK_FALSE(f.gate.full());
+  f.world.is_full = true;
+  CHECK(f.gate.full());
+  f.gate.connect(nullptr);
+  CHECK_FALSE(f.gate.full());
+}
 
 TEST_CASE("an output leaves when the record after it is acknowledged, not before") {
   Fixture f(Mode::kHold);

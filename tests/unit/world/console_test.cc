@@ -105,6 +105,31 @@ TEST_CASE("the end of input and a closed output end nothing but themselves") {
   CHECK(listener.typed.size() == 0);
 }
 
+TEST_CASE(
+    "behind a gate, text past 1 MiB that nobody reads is taken at once and the console is full") {
+  Pipe in, out;
+  Listener listener;
+  ConsoleBackend console({.in_fd = in.read.get(), .out_fd = out.write.get(), .write_waits = false},
+                         listener.handlers());
+  CHECK_FALSE(console.full());
+  const std::string text(700'000, 'x');
+  // The pipe holds 64 KiB, the writer has at most one of these in hand; the rest is queued.
+  for (int i = 0; i < 4; ++i) console.write(bytes_of(text));
+  CHECK(console.full());
+  std::thread reader([&] {
+    std::vector<char> buffer(1 << 16);
+    for (size_t left = 4 * text.size(); left > 0;) {
+      const ssize_t n = ::read(out.read.get(), buffer.data(), std::min(left, buffer.size()));
+      if (n <= 0) break;
+      left -= static_cast<size_t>(n);
+    }
+  });
+  console.flush();
+  reader.join();
+  CHECK_FALSE(console.full());
+  console.stop();
+}
+
 TEST_CASE("a terminal is raw while the console is open, obeys the escapes, and is put back") {
   const Fd master(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
   REQUIRE(master.valid());
