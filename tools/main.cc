@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   add_standby(app, globals, exit_code);
   add_log(app, globals, exit_code);
   add_vm(app, globals, exit_code);
+  add_diverge(app, globals, exit_code);
   add_trace(app, globals, exit_code);
   add_status(app, globals, exit_code);
   add_operator(app, globals, exit_code);

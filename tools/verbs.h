@@ -18,6 +18,7 @@ void add_protect(CLI::App& app, const Globals& globals, int& exit_code);
 void add_standby(CLI::App& app, const Globals& globals, int& exit_code);
 void add_log(CLI::App& app, const Globals& globals, int& exit_code);
 void add_vm(CLI::App& app, const Globals& globals, int& exit_code);
+void add_diverge(CLI::App& app, const Globals& globals, int& exit_code);
 void add_trace(CLI::App& app, const Globals& globals, int& exit_code);
 void add_status(CLI::App& app, const Globals& globals, int& exit_code);
 // failover, stop, enable, disable.

@@ -1,0 +1,175 @@
+#include "replay-engine/diverge/epoch_pass.h"
+
+#include <fmt/format.h>
+
+#include "replay-engine/record_convert.h"
+
+namespace us::replay {
+namespace {
+
+bool by_counter(const LandingResult& landing) {
+  return landing.verdict == LandingVerdict::kMiscount ||
+         landing.verdict == LandingVerdict::kOvershoot;
+}
+
+// Runs walkers in step, an epoch at a time; with one walker only its log is the other side.
+class EpochPass {
+ public:
+  EpochPass(Walker& a, Walker* b, bool with_counter, const DivergeOptions& options)
+      : a_(a), b_(b), with_counter_(with_counter), options_(options) {}
+
+  PassResult run() {
+    while (next_epoch()) {
+    }
+    result_.counter_a = a_.lander().health_text();
+    if (b_ != nullptr) result_.counter_b = b_->lander().health_text();
+    result_.log_error = a_.feed().error();
+    if (!result_.log_error && b_ != nullptr) result_.log_error = b_->feed().error();
+    return std::move(result_);
+  }
+
+ private:
+  // False: it is decided.
+  bool next_epoch() {
+    if (options_.stop != nullptr && *options_.stop) return decide(PassOutcome::kStopped);
+    const WalkStop in_a = a_.run_to_epoch();
+    const WalkStop in_b = b_ != nullptr ? b_->run_to_epoch() : in_a;
+    if (options_.progress) options_.progress("executing", a_.machine().point());
+    if (in_a == WalkStop::kLost || in_b == WalkStop::kLost) return strayed(in_a, in_b);
+    if (in_a != in_b) return ended(in_a, in_b);
+    if (in_a == WalkStop::kEnd) return at_end();
+    return compare();
+  }
+
+  bool decide(PassOutcome outcome) {
+    result_.outcome = outcome;
+    return false;
+  }
+
+  bool compare() {
+    const EpochCheck check = a_.epoch();
+    const StateDigests a = digests_of(a_.machine());
+    result_.seen_a = a;
+    result_.first_differing = {.epoch = check.epoch, .point = check.point};
+    std::string recorded = differing(*check.expected, a);
+    if (b_ != nullptr) {
+      const EpochCheck check_b = b_->epoch();
+      const StateDigests b = digests_of(b_->machine());
+      result_.seen_b = b;
+      result_.differs = differing(a, b);
+      if (check_b.point != check.point)
+        result_.differs += result_.differs.empty() ? "position" : ", position";
+      if (!result_.differs.empty()) return decide(PassOutcome::kDiffers);
+      if (recorded.empty()) {
+        result_.differs = differing(*check_b.expected, b);
+        if (!result_.differs.empty()) return decide(PassOutcome::kRecordedB);
+      }
+    }
+    if (!recorded.empty()) {
+      result_.differs = recorded;
+      return decide(PassOutcome::kRecordedA);
+    }
+    result_.seen_a.reset();
+    result_.seen_b.reset();
+    ++result_.epochs;
+    result_.last_agreeing = {.epoch = check.epoch, .point = check.point};
+    a_.pass_epoch();
+    if (b_ != nullptr) b_->pass_epoch();
+    return true;
+  }
+
+  // In a walk that failed the differing epoch is the one under way.
+  void at_lost_place(Walker& lost) {
+    result_.first_differing = {.epoch = result_.last_agreeing.epoch + 1,
+                               .point = lost.machine().point()};
+  }
+
+  bool strayed(WalkStop in_a, WalkStop in_b) {
+    Walker& lost = in_a == WalkStop::kLost ? a_ : *b_;
+    at_lost_place(lost);
+    result_.detail = fmt::format("{}: {}", &lost == &a_ ? "a" : "b", lost.lost_text());
+    result_.error = lost.landing().end().error;
+    if (with_counter_ && by_counter(lost.landing())) return decide(PassOutcome::kCounter);
+    result_.differs = "position";
+    // The other side's place tells whether they are together even so.
+    if (b_ != nullptr && in_a == in_b) {
+      const std::string both = differing(digests_of(a_.machine()), digests_of(b_->machine()));
+      if (both.empty()) {
+        result_.detail = "both: " + lost.lost_text();
+        return decide(PassOutcome::kEnded);
+      }
+      result_.differs += ", " + both;
+    }
+    return decide(b_ != nullptr ? PassOutcome::kDiffers : PassOutcome::kRecordedA);
+  }
+
+  bool ended(WalkStop in_a, WalkStop) {
+    Walker& short_one = in_a == WalkStop::kEnd ? a_ : *b_;
+    at_lost_place(short_one);
+    result_.differs = "length";
+    result_.detail =
+        fmt::format("{}'s log ends: {}", &short_one == &a_ ? "a" : "b", short_one.end().detail);
+    return decide(PassOutcome::kEnded);
+  }
+
+  bool at_end() {
+    const auto whole_a = a_.machine().whole_digest();
+    at_lost_place(a_);
+    const auto recorded = a_.feed().end_record();
+    if (b_ != nullptr) {
+      result_.differs = differing(digests_of(a_.machine()), digests_of(b_->machine()));
+      if (!result_.differs.empty()) return decide(PassOutcome::kDiffers);
+      const auto recorded_b = b_->feed().end_record();
+      if (recorded_b && recorded_b->final_digest != whole_a) {
+        result_.differs = "final digest";
+        return decide(recorded && recorded->final_digest == whole_a ? PassOutcome::kRecordedB
+                                                                    : PassOutcome::kRecordedA);
+      }
+    }
+    if (recorded && recorded->final_digest != whole_a) {
+      result_.differs = "final digest";
+      return decide(PassOutcome::kRecordedA);
+    }
+    result_.first_differing = {};
+    result_.last_agreeing.point = a_.machine().point();
+    return decide(PassOutcome::kEqual);
+  }
+
+  Walker& a_;
+  Walker* b_;
+  const bool with_counter_;
+  const DivergeOptions& options_;
+  PassResult result_;
+};
+
+}  // namespace
+
+std::string differing(const EpochDigests& recorded, const StateDigests& seen) {
+  constexpr uint64_t kKept = (uint64_t{1} << (8 * kDigestWidth)) - 1;
+  std::string text;
+  const auto compare = [&](const char* what, uint64_t was, const Digest& is) {
+    if (was != (is.low & kKept)) text += (text.empty() ? "" : ", ") + std::string(what);
+  };
+  compare("registers", recorded.registers, seen.registers);
+  compare("devices", recorded.devices, seen.devices);
+  if (recorded.memory) compare("memory", *recorded.memory, seen.memory);
+  return text;
+}
+
+Result<PassResult> run_epochs(const Side& a, const Side& b, const PassOptions& pass,
+                              const DivergeOptions& options) {
+  auto left = Walker::start(a, {.with_counter = pass.with_counter});
+  if (!left.ok()) return left.error();
+  auto right = Walker::start(b, {.with_counter = pass.with_counter});
+  if (!right.ok()) return right.error();
+  return EpochPass(**left, right->get(), pass.with_counter, options).run();
+}
+
+Result<PassResult> run_epochs(const Side& a, const PassOptions& pass,
+                              const DivergeOptions& options) {
+  auto left = Walker::start(a, {.with_counter = pass.with_counter});
+  if (!left.ok()) return left.error();
+  return EpochPass(**left, nullptr, pass.with_counter, options).run();
+}
+
+}  // namespace us::replay

@@ -1,0 +1,80 @@
+#include "replay-engine/diverge/side.h"
+
+#include "base/overloaded.h"
+
+namespace us::replay {
+namespace {
+
+uint64_t bytes_of(const Next& next) {
+  const auto* input = std::get_if<StampedInput>(&next);
+  if (input == nullptr) return sizeof next;
+  return sizeof next +
+         std::visit(Overloaded{[](const hv::FrameInput& in) { return in.frame.size(); },
+                               [](const hv::DiskDoneInput& in) { return in.data.size(); },
+                               [](const hv::ConsoleInput& in) { return in.bytes.size(); },
+                               [](const auto&) { return size_t{0}; }},
+                    input->input);
+}
+
+}  // namespace
+
+struct Feed::Shared {
+  std::unique_ptr<log::LogStream> stream;
+  std::unique_ptr<LogSource> source;
+  std::deque<Next> kept;
+  uint64_t kept_from = 0;  // ordinal of kept.front()
+  uint64_t kept_bytes = 0;
+  bool marked = false;
+};
+
+Result<Feed> Feed::open(const Side& side) {
+  auto stream = side.open_log();
+  if (!stream.ok()) return stream.error();
+  Feed feed;
+  feed.shared_ = std::make_shared<Shared>();
+  feed.shared_->stream = std::move(stream).value();
+  auto opening = read_opening(*feed.shared_->stream);
+  if (!opening.ok()) return opening.error();
+  feed.shared_->source =
+      std::make_unique<LogSource>(*feed.shared_->stream, std::move(opening->first), side.re_read);
+  return feed;
+}
+
+const Next& Feed::peek(hv::Machine& machine) {
+  Shared& s = *shared_;
+  US_CHECK(at_ >= s.kept_from, "a place before the mark");
+  while (at_ >= s.kept_from + s.kept.size()) {
+    if (!s.kept.empty() && std::holds_alternative<EndOfInputs>(s.kept.back())) return s.kept.back();
+    s.kept.push_back(s.source->next(machine));
+    s.kept_bytes += bytes_of(s.kept.back());
+  }
+  return s.kept[at_ - s.kept_from];
+}
+
+void Feed::pop() {
+  Shared& s = *shared_;
+  ++at_;
+  while (!s.marked && s.kept.size() > 1 && s.kept_from < at_) {
+    s.kept_bytes -= bytes_of(s.kept.front());
+    s.kept.pop_front();
+    ++s.kept_from;
+  }
+}
+
+void Feed::mark() { shared_->marked = true; }
+
+uint64_t Feed::kept_bytes() const { return shared_->kept_bytes; }
+
+std::optional<log::End> Feed::end_record() const {
+  const auto& record = shared_->source->end_record();
+  if (!record) return std::nullopt;
+  return std::get<log::End>(record->body);
+}
+
+std::optional<UserError> Feed::error() const {
+  if (shared_->kept.empty()) return std::nullopt;
+  const auto* end = std::get_if<EndOfInputs>(&shared_->kept.back());
+  return end != nullptr && end->kind == EndKind::kLogUnusable ? end->error : std::nullopt;
+}
+
+}  // namespace us::replay

@@ -1,0 +1,117 @@
+#include "tools/diverge_side.h"
+
+#include <nlohmann/json.hpp>
+
+#include "hv/machine_config.h"
+#include "logchannel/log_reader.h"
+
+namespace us::tools {
+namespace {
+
+std::string text_of(const replay::Sections& sections, const char* name) {
+  const auto found = sections.find(name);
+  return found == sections.end() ? "" : std::string(found->second.begin(), found->second.end());
+}
+
+UserError other_machine(const RecordedSide& a, const RecordedSide& b, const std::string& seen) {
+  return {.id = "DIV-001",
+          .exit_code = ExitCode::kIncompatible,
+          .what = a.folder + " and " + b.folder + " are recordings of different machines",
+          .seen = seen,
+          .needed = "two recordings of one VM, with the same kernel, initrd and command line",
+          .mend = "compare each with itself: `understudy diverge DIR`"};
+}
+
+Bytes encoded(hv::MachineConfig config) {
+  config.platform.rng_seed = {};
+  config.platform.wall_clock_start = 0;
+  ByteWriter out;
+  hv::encode(config, out);
+  return out.take();
+}
+
+std::string host_row(const RecordedSide& side, const char* key) {
+  const auto host = nlohmann::json::parse(text_of(side.sections, "host"), nullptr, false);
+  if (!host.is_object() || !host.contains(key)) return "unknown";
+  return host[key].is_string() ? host[key].get<std::string>() : host[key].dump();
+}
+
+std::string seed_of(const RecordedSide& side) {
+  return digest_of(side.vm.machine.platform.rng_seed).hex().substr(0, 8);
+}
+
+}  // namespace
+
+Result<RecordedSide> open_side(const std::string& name, const SideOptions& options) {
+  RecordedSide recorded{.folder = options.folder};
+  auto reader = log::LogReader::open(options.folder);
+  if (!reader.ok()) return reader.error();
+  auto opening = replay::read_opening(**reader);
+  if (!opening.ok()) return opening.error();
+  auto vm = read_description(options.folder, opening->sections);
+  if (!vm.ok()) return vm.error();
+  recorded.vm = std::move(vm).value();
+  recorded.sections = std::move(opening->sections);
+
+  std::vector<std::string> paths = options.images;
+  for (size_t i = paths.size(); i < recorded.vm.config.disks.size(); ++i)
+    paths.push_back(recorded.vm.config.disks[i].path);
+  recorded.images = std::make_shared<ImageReader>(std::move(paths));
+
+  replay::Side& side = recorded.side;
+  side.name = name + ": " + options.folder;
+  side.open_log = [folder = options.folder]() -> Result<std::unique_ptr<log::LogStream>> {
+    auto log = log::LogReader::open(folder);
+    if (!log.ok()) return log.error();
+    return std::unique_ptr<log::LogStream>(std::move(log).value());
+  };
+  side.make_machine = [machine = recorded.vm.machine, boot = recorded.vm.boot](
+                          hv::OutputSink& sink) -> Result<std::unique_ptr<hv::Machine>> {
+    auto made = hv::Machine::create(machine, sink);
+    if (!made.ok()) return made.error();
+    if (const Status s = (*made)->boot(boot); !s.ok()) return s.error();
+    return made;
+  };
+  side.re_read = [images = recorded.images](uint8_t device, uint64_t offset, uint64_t length,
+                                            uint32_t crc) {
+    return images->read(device, offset, length, crc);
+  };
+  side.profile = recorded.vm.profile;
+  if (!options.pmu_profile.empty()) {
+    auto profile = pmu::load_profile(options.pmu_profile);
+    if (!profile.ok()) return profile.error();
+    side.profile = std::move(profile).value();
+  }
+  return recorded;
+}
+
+Status check_comparable(const RecordedSide& a, const RecordedSide& b) {
+  if (encoded(a.vm.machine) != encoded(b.vm.machine))
+    return other_machine(
+        a, b,
+        a.vm.machine.memory_bytes != b.vm.machine.memory_bytes
+            ? fmt::format("{} MiB of memory against {} MiB", a.vm.machine.memory_bytes >> 20,
+                          b.vm.machine.memory_bytes >> 20)
+            : "other disks, networks or devices");
+  const std::string boot_a = text_of(a.sections, "boot"), boot_b = text_of(b.sections, "boot");
+  if (boot_a != boot_b) return other_machine(a, b, boot_a + " against " + boot_b);
+  return Done{};
+}
+
+std::vector<replay::EnvironmentRow> environment_of(const RecordedSide& a, const RecordedSide* b) {
+  const Bytes host = host_section();
+  const auto here = nlohmann::json::parse(host.begin(), host.end(), nullptr, false);
+  std::vector<replay::EnvironmentRow> rows;
+  for (const char* key : {"build", "backend", "kernel", "machine"}) {
+    const std::string now = here.value(key, "unknown");
+    rows.push_back({key, host_row(a, key), b != nullptr ? host_row(*b, key) : now, now});
+  }
+  if (b != nullptr) {
+    rows.push_back({"random seed", seed_of(a), seed_of(*b), ""});
+    rows.push_back({"wall clock", std::to_string(a.vm.machine.platform.wall_clock_start),
+                    std::to_string(b->vm.machine.platform.wall_clock_start), ""});
+  }
+  return rows;
+}
+
+}  // namespace us::tools
