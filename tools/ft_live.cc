@@ -45,6 +45,12 @@ FtBase::FtBase(replay::PairOptions pair_options, log::Credentials with,
       gate(replay::steady_now, [this] { guest.kick(); }),
       network(log::Network::start()) {}
 
+replay::WitnessOptions witness(const FtBase& base, const VmConfig& config) {
+  replay::WitnessOptions options = base.witness;
+  options.check = base.ipt_check.value_or(config.ipt_check);
+  return options;
+}
+
 std::array<uint8_t, 16> config_digest(const hv::MachineConfig& machine) {
   ByteWriter bytes;
   hv::encode(machine, bytes);
@@ -93,7 +99,7 @@ replay::EndOfInputs FtLive::run(LiveWorld& live, hv::Machine& machine, SignalWat
   };
   replay::LiveSource source(machine, live.events(), options);
   replay::LiveObserver observer(driver_.side(), base_.gate, sections(machine), replay::steady_now,
-                                progress_);
+                                progress_, witness(base_, config_));
   driver_.on_wake([this] { base_.guest.wake(); });
   live.attach(&machine);
   const auto stop = [&] {
@@ -207,6 +213,8 @@ FtStatus FtLive::status() {
   s.held_back = live.held_back;
   s.sessions = live.sessions;
   s.reconnects = live.reconnects;
+  s.divergences = live.divergences;
+  s.last_divergence = live.last_divergence;
   s.transfer_percent = 100 * driver_.side().transfer_fraction();
   s.last_pause_seconds = seconds(live.pause);
   s.branches = progress_.branches;

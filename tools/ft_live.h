@@ -40,10 +40,18 @@ struct FtBase {
   log::Credentials credentials;
   std::unique_ptr<replay::Arbiter> arbiter;
   replay::EventHandler event;
+  // How the guest is traced; whether it is: the description's word, unless one was given here.
+  replay::WitnessOptions witness = {};
+  std::optional<bool> ipt_check = {};
+  // Tests: called before each input of a session that is followed here.
+  std::function<void(hv::Machine&)> meddle = {};
   GuestHandle guest;
   replay::OutputGate gate;
   std::unique_ptr<log::Network> network;
 };
+
+// Whether and how one side of a pair traces its guest.
+replay::WitnessOptions witness(const FtBase& base, const VmConfig& config);
 
 // What the handshake says a machine is: a digest of hv/machine_config.h's bytes.
 std::array<uint8_t, 16> config_digest(const hv::MachineConfig& machine);

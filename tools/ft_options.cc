@@ -54,6 +54,7 @@ void FtOptions::add_to(CLI::App& app) {
   app.add_option("--metrics", metrics, "serve Prometheus metrics at unix:PATH or ADDR:PORT");
   app.add_option("--events", events_, "append events to this file, one JSON line each");
   app.add_option("--stats", stats, "write statistics (JSON) to this file at the end");
+  ipt_.add_to(app, {.trace_out = false});
 }
 
 Result<std::unique_ptr<FtBase>> FtOptions::open(const VmConfig& config,
@@ -75,6 +76,9 @@ Result<std::unique_ptr<FtBase>> FtOptions::open(const VmConfig& config,
   auto arbiter = replay::open_arbiter(where, {.node = pair.node, .vm_name = config.name});
   if (!arbiter.ok()) return arbiter.error();
 
+  auto witness = ipt_.witness(false);
+  if (!witness.ok()) return witness.error();
+
   std::shared_ptr<EventLog> events;
   if (!events_.empty()) {
     auto opened = EventLog::open(events_, config.name);
@@ -85,8 +89,11 @@ Result<std::unique_ptr<FtBase>> FtOptions::open(const VmConfig& config,
     fmt::print(stderr, "understudy: {}{}{}\n", name, detail.empty() ? "" : ": ", detail);
     if (events) events->write(name, detail);
   };
-  return std::make_unique<FtBase>(std::move(pair), std::move(credentials).value(),
-                                  std::move(arbiter).value(), event);
+  auto base = std::make_unique<FtBase>(std::move(pair), std::move(credentials).value(),
+                                       std::move(arbiter).value(), event);
+  base->witness = std::move(witness).value();
+  base->ipt_check = ipt_.chosen();
+  return base;
 }
 
 }  // namespace us::tools

@@ -8,6 +8,7 @@
 #include "tools/control/events.h"
 #include "tools/control/metrics.h"
 #include "tools/ft_live.h"
+#include "tools/ipt_options.h"
 #include "tools/vm_config.h"
 
 namespace us::tools {
@@ -24,6 +25,7 @@ class FtOptions {
 
  private:
   std::string arbiter_, credentials_, node_, events_;
+  IptOptions ipt_;
   uint64_t timeout_ms_ = 500;
   uint64_t lag_target_ms_ = 0;
 };

@@ -91,28 +91,32 @@ Result<VmConfig> config_here(const replay::Sections& sections, const std::string
     return bad_session(fmt::format("{} disks and {} networks there, {} and {} in {}",
                                    there->disks.size(), there->nets.size(), here->disks.size(),
                                    here->nets.size(), vm_here));
+  // Digests of paths are compared where the primary makes them.
+  here->ipt_check = there->ipt_check;
   return here;
 }
 
 // Tells the shadow gate which outputs belong to which record, and compares digests.
 class ShadowObserver final : public replay::InputObserver {
  public:
-  ShadowObserver(InboundLog& log, replay::OutputGate& gate) : log_(log), gate_(gate) {}
+  ShadowObserver(InboundLog& log, FtBase& base, replay::Witness* witness)
+      : log_(log), base_(base), verifier_(witness) {}
   bool before_apply(hv::Machine& machine, const replay::StampedInput& input,
                     replay::EndOfInputs& why) override {
-    gate_.close_batch(log_.position());
+    base_.gate.close_batch(log_.position());
+    if (base_.meddle) base_.meddle(machine);
     return verifier_.before_apply(machine, input, why);
   }
   bool at_epoch(hv::Machine& machine, const replay::EpochCheck& check,
                 replay::EndOfInputs& why) override {
-    gate_.close_batch(log_.position());
+    base_.gate.close_batch(log_.position());
     return verifier_.at_epoch(machine, check, why);
   }
-  uint64_t verified_epochs() const { return verifier_.verified_epochs(); }
+  const replay::Verifier& verifier() const { return verifier_; }
 
  private:
   InboundLog& log_;
-  replay::OutputGate& gate_;
+  FtBase& base_;
   replay::Verifier verifier_;
 };
 
@@ -157,13 +161,19 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
     shadow.error = bad_session("the machine that came is not the one announced");
     return shadow;
   }
+  std::unique_ptr<replay::Witness> tracing;
+  if (const replay::WitnessOptions options = witness(base, shadow.config); options.wanted()) {
+    auto started = replay::Witness::start(*shadow.machine, options);
+    if (started.ok()) tracing = std::move(started).value();
+  }
   driver.side().ready(session.log);
 
   replay::LogSource source(*session.log, std::move(next));
-  ShadowObserver observer(*session.log, base.gate);
+  ShadowObserver observer(*session.log, base, tracing.get());
   replay::Lander lander;
   shadow.end = replay::run_loop(*shadow.machine, source, lander, &observer);
-  shadow.verified_epochs = observer.verified_epochs();
+  shadow.verified_epochs = observer.verifier().verified_epochs();
+  shadow.traced = observer.verifier().traced();
   compare_end(shadow, source);
   return shadow;
 }

@@ -18,6 +18,7 @@ struct Shadow {
   std::unique_ptr<hv::Machine> machine;
   replay::EndOfInputs end;
   uint64_t verified_epochs = 0;
+  replay::WitnessCounters traced;
   Digest final_digest;  // of the whole machine, where the log told how the primary's ended
   std::optional<UserError> error;  // the session could not be used
 };

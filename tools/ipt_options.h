@@ -48,6 +48,7 @@ class IptOptions {
   void add_to(CLI::App& app) { add_to(app, Offers{}); }
   void add_to(CLI::App& app, Offers offers);
 
+  std::optional<bool> chosen() const { return check_; }
   // The option, else `by_default`.
   bool check(bool by_default) const { return check_.value_or(by_default); }
   // Errors: VM-004 a size that is none.

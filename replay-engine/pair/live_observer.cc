@@ -35,12 +35,14 @@ log::Record marker_at(const hv::ExecutionPoint& point) {
 }  // namespace
 
 LiveObserver::LiveObserver(LiveSide& side, OutputGate& gate, std::vector<NamedSection> sections,
-                           std::function<nanoseconds()> now, GuestProgress& progress)
+                           std::function<nanoseconds()> now, GuestProgress& progress,
+                           WitnessOptions witness)
     : side_(side),
       gate_(gate),
       sections_(std::move(sections)),
       now_(std::move(now)),
-      progress_(progress) {}
+      progress_(progress),
+      witness_options_(std::move(witness)) {}
 
 void GuestProgress::set(hv::Machine& machine) {
   const hv::ExecutionPoint point = machine.point();
@@ -107,6 +109,7 @@ void LiveObserver::follow(hv::Machine& machine, const std::shared_ptr<OutboundLo
   log_ = log;
   transfer_.reset();
   recorder_.reset();
+  witness_.reset();
   if (!log_) return;
   for (const NamedSection& section : sections_) send_section(section.name, section.data);
   transfer_.emplace(machine);
@@ -134,7 +137,12 @@ void LiveObserver::transfer(hv::Machine& machine) {
     send_section("snapshot", ByteSpan(rest).subspan(at, std::min(kSectionBytes, rest.size() - at)));
   log_->send_now();
   transfer_.reset();
-  recorder_.emplace(*log_);
+  if (witness_options_.wanted()) {
+    // Where the guest cannot be traced the state's digests speak alone.
+    auto witness = Witness::start(machine, witness_options_);
+    if (witness.ok()) witness_ = std::move(witness).value();
+  }
+  recorder_.emplace(*log_, std::function<bool()>(), witness_.get());
   side_.transferred(now_() - stopped);
 }
 

@@ -28,9 +28,11 @@ struct GuestProgress {
 
 class LiveObserver final : public InputObserver {
  public:
-  // `sections` describe the VM to a secondary, before its state. All references outlive it.
+  // `sections` describe the VM to a secondary, before its state. `witness`: how the guest is traced
+  // while a secondary follows. All references outlive it.
   LiveObserver(LiveSide& side, OutputGate& gate, std::vector<NamedSection> sections,
-               std::function<std::chrono::nanoseconds()> now, GuestProgress& progress);
+               std::function<std::chrono::nanoseconds()> now, GuestProgress& progress,
+               WitnessOptions witness = {});
 
   bool before_apply(hv::Machine& machine, const StampedInput& input, EndOfInputs& why) override;
   bool at_epoch(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why) override;
@@ -57,7 +59,10 @@ class LiveObserver final : public InputObserver {
   GuestProgress& progress_;
   std::shared_ptr<OutboundLog> log_;  // of the session that is followed
   std::optional<hv::StateTransfer> transfer_;
-  std::optional<Recorder> recorder_;  // from the transfer's end on
+  const WitnessOptions witness_options_;
+  // From the transfer's end on: the secondary's trace begins there too.
+  std::unique_ptr<Witness> witness_;
+  std::optional<Recorder> recorder_;
   std::chrono::nanoseconds last_flush_{0};
   std::chrono::nanoseconds ran_since_{0};
   std::atomic<bool> stop_{false};

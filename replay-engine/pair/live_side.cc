@@ -249,6 +249,10 @@ void LiveSide::on_heartbeat(Now now, const log::Heartbeat& heartbeat) {
 
 void LiveSide::on_goodbye(Now now, const log::Goodbye& goodbye) {
   next_try_ = now + options_.retry;
+  if (goodbye.reason == log::GoodbyeReason::kDiverged) {
+    ++divergences_;
+    last_divergence_ = goodbye.text;
+  }
   lose(now, fmt::format("the secondary left ({}){}{}", log::name_of(goodbye.reason),
                         goodbye.text.empty() ? "" : ": ", goodbye.text));
 }
@@ -434,6 +438,8 @@ LiveStatus LiveSide::status(Now now) const {
                .held_back = held_back_,
                .sessions = sessions_,
                .reconnects = reconnects_,
+               .divergences = divergences_,
+               .last_divergence = last_divergence_,
                .pause = pause_};
   if (log_) {
     s.position = log_->position();

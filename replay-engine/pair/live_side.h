@@ -64,6 +64,8 @@ struct LiveStatus {
   uint64_t buffer_bytes = 0;
   bool held_back = false;
   uint64_t sessions = 0, reconnects = 0;
+  uint64_t divergences = 0;           // secondaries sent away since their execution was another
+  std::string last_divergence;        // what the last of them said
   std::chrono::nanoseconds pause{0};  // of the guest, at the last state transfer's end
 };
 
@@ -157,6 +159,8 @@ class LiveSide {
   double transfer_fraction_ = 0;
   std::chrono::nanoseconds pause_{0};
   uint64_t bytes_of_past_ = 0, sessions_ = 0, reconnects_ = 0;
+  uint64_t divergences_ = 0;
+  std::string last_divergence_;
   log::Heartbeat heard_;  // the peer's last
   Now heard_at_{0};
   std::atomic<bool> held_back_{false};

@@ -37,6 +37,8 @@ void visit_members(Status& s, Visit visit) {
   US_MEMBER(failovers);
   US_MEMBER(sessions);
   US_MEMBER(reconnects);
+  US_MEMBER(divergences);
+  US_MEMBER(last_divergence);
   US_MEMBER(transfer_percent);
   US_MEMBER(last_pause_seconds);
   US_MEMBER(failover_detection_seconds);
@@ -144,6 +146,9 @@ std::string panel(const FtStatus& s, bool colour) {
   out += log_rows(s);
   out += row("sessions", fmt::format("{}, {} reconnects, {} failovers, last pause {}", s.sessions,
                                      s.reconnects, s.failovers, time_text(s.last_pause_seconds)));
+  if (s.divergences > 0)
+    out +=
+        row("diverged", fmt::format("{} times, last: {}", s.divergences, clean(s.last_divergence)));
   const double failover = s.failover_detection_seconds + s.failover_drain_seconds +
                           s.failover_arbiter_seconds + s.failover_go_live_seconds;
   if (failover > 0) {

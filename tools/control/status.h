@@ -33,6 +33,8 @@ struct FtStatus {
            buffer_limit_bytes = 0;  // unacknowledged (primary), unreplayed (secondary)
   bool held_back = false;           // the vCPU waits for room in the buffer
   uint64_t failovers = 0, sessions = 0, reconnects = 0;
+  uint64_t divergences = 0;       // secondaries sent away since their execution was another
+  std::string last_divergence;    // what the last of them said
   double transfer_percent = 0;    // state transfer under way
   double last_pause_seconds = 0;  // of the guest, at the end of the last state transfer
   // Of the last failover, where this side took over.
