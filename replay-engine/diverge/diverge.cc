@@ -44,6 +44,7 @@ void take_pass(DivergeReport& report, const PassResult& pass) {
   report.counter_a = pass.counter_a;
   report.counter_b = pass.counter_b;
   report.error = pass.error ? pass.error : pass.log_error;
+  if (pass.trace.compared != 0) report.trace = pass.trace;
   if (!pass.detail.empty()) report.notes.push_back(pass.detail);
 }
 

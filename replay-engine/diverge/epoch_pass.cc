@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "replay-engine/diverge/log_compare.h"
 #include "replay-engine/record_convert.h"
 
 namespace us::replay {
@@ -46,8 +47,34 @@ class EpochPass {
     return false;
   }
 
+  // Whose recorded trace is not the one just made, or that the two just made differ.
+  enum class Traces : uint8_t { kNothing, kRecordedA, kRecordedB, kDiffer };
+
+  Traces compare_traces(uint64_t epoch) {
+    if (!a_.traced() || (b_ != nullptr && !b_->traced())) return Traces::kNothing;
+    const ipt::EpochDigest a = a_.cut_trace(epoch);
+    const std::optional<ipt::EpochDigest> b =
+        b_ != nullptr ? std::optional(b_->cut_trace(epoch)) : std::nullopt;
+    if (b) {
+      note_trace(epoch, &a, &*b, result_.trace);
+      if (result_.trace.first_differing == epoch) return Traces::kDiffer;
+    }
+    if (against_log(epoch, a_, a)) return Traces::kRecordedA;
+    if (b && against_log(epoch, *b_, *b)) return Traces::kRecordedB;
+    return Traces::kNothing;
+  }
+
+  bool against_log(uint64_t epoch, const Walker& walker, const ipt::EpochDigest& seen) {
+    if (!walker.recorded_trace()) return false;
+    ByteReader in(*walker.recorded_trace());
+    const auto recorded = ipt::decode_epoch_digest(in);
+    note_trace(epoch, recorded.ok() ? &*recorded : nullptr, &seen, result_.trace);
+    return result_.trace.first_differing == epoch;
+  }
+
   bool compare() {
     const EpochCheck check = a_.epoch();
+    const Traces traces = compare_traces(check.epoch);
     const StateDigests a = digests_of(a_.machine());
     result_.seen_a = a;
     result_.first_differing = {.epoch = check.epoch, .point = check.point};
@@ -59,12 +86,15 @@ class EpochPass {
       result_.differs = differing(a, b);
       if (check_b.point != check.point)
         result_.differs += result_.differs.empty() ? "position" : ", position";
+      if (traces == Traces::kDiffer) add_trace(result_.differs);
       if (!result_.differs.empty()) return decide(PassOutcome::kDiffers);
-      if (recorded.empty()) {
+      if (recorded.empty() && traces != Traces::kRecordedA) {
         result_.differs = differing(*check_b.expected, b);
+        if (traces == Traces::kRecordedB) add_trace(result_.differs);
         if (!result_.differs.empty()) return decide(PassOutcome::kRecordedB);
       }
     }
+    if (traces == Traces::kRecordedA) add_trace(recorded);
     if (!recorded.empty()) {
       result_.differs = recorded;
       return decide(PassOutcome::kRecordedA);
@@ -77,6 +107,8 @@ class EpochPass {
     if (b_ != nullptr) b_->pass_epoch();
     return true;
   }
+
+  static void add_trace(std::string& differs) { differs += differs.empty() ? "trace" : ", trace"; }
 
   // In a walk that failed the differing epoch is the one under way.
   void at_lost_place(Walker& lost) {
@@ -162,6 +194,7 @@ Result<PassResult> run_epochs(const Side& a, const Side& b, const PassOptions& p
   if (!left.ok()) return left.error();
   auto right = Walker::start(b, {.with_counter = pass.with_counter});
   if (!right.ok()) return right.error();
+  if ((*left)->trace()) (*right)->trace();
   return EpochPass(**left, right->get(), pass.with_counter, options).run();
 }
 
@@ -169,6 +202,7 @@ Result<PassResult> run_epochs(const Side& a, const PassOptions& pass,
                               const DivergeOptions& options) {
   auto left = Walker::start(a, {.with_counter = pass.with_counter});
   if (!left.ok()) return left.error();
+  if (pass.traced) (*left)->trace();
   return EpochPass(**left, nullptr, pass.with_counter, options).run();
 }
 

@@ -28,10 +28,12 @@ struct PassResult {
   std::optional<UserError> error;
   std::string counter_a, counter_b;
   std::optional<UserError> log_error;  // where a log could not be read to its end
+  TraceFinding trace;
 };
 
 struct PassOptions {
   bool with_counter = false;
+  bool traced = true;  // one side alone: its log has traces; two are always traced
 };
 
 Result<PassResult> run_epochs(const Side& a, const Side& b, const PassOptions& pass,

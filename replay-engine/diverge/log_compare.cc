@@ -141,7 +141,6 @@ void note_digest(const log::Record& a, const log::Record& b, LogComparison& foun
 void note_traces(uint64_t epoch, ByteSpan a, ByteSpan b, TraceFinding& found) {
   ByteReader in_a(a), in_b(b);
   const auto left = ipt::decode_epoch_digest(in_a), right = ipt::decode_epoch_digest(in_b);
-  ++found.compared;
   note_trace(epoch, left.ok() ? &*left : nullptr, right.ok() ? &*right : nullptr, found);
 }
 
@@ -165,18 +164,24 @@ void match_traces(std::map<uint64_t, Bytes>& a, std::map<uint64_t, Bytes>& b, Tr
 
 void note_trace(uint64_t epoch, const ipt::EpochDigest* a, const ipt::EpochDigest* b,
                 TraceFinding& found) {
+  // A later comparison of the same epoch adds to what is known of it.
+  const bool again = found.last_compared == epoch;
+  found.last_compared = epoch;
+  if (!again) ++found.compared;
   const auto first = [&](std::optional<uint64_t>& place) {
     if (!place) place = epoch;
   };
-  if (a == nullptr || b == nullptr) {
-    ++found.unknown;
-    return first(found.first_unknown);
-  }
+  const auto unknown = [&] {
+    if (found.last_unknown != epoch) ++found.unknown;
+    found.last_unknown = epoch;
+    first(found.first_unknown);
+  };
+  if (a == nullptr || b == nullptr) return unknown();
   const ipt::Comparison c = ipt::compare(*a, *b);
   switch (c.verdict) {
     case ipt::Verdict::kEqual: return;
     case ipt::Verdict::kUnknown:
-    case ipt::Verdict::kIncomparable: ++found.unknown; return first(found.first_unknown);
+    case ipt::Verdict::kIncomparable: return unknown();
     case ipt::Verdict::kCounterMismatch:
       if (!found.first_counter_mismatch && !found.first_differing) found.text = c.text();
       ++found.counter_mismatches;

@@ -39,18 +39,27 @@ WalkStop run_past_epochs(Walker& walker, Branches to, uint64_t& epochs) {
   }
 }
 
-using Differs = bool (*)(Walker& a, Walker& b);
-
 bool states_differ(Walker& a, Walker& b) {
   return a.machine().point() != b.machine().point() ||
          digests_of(a.machine()) != digests_of(b.machine());
 }
 
-// At one count of branches other counts of instructions mean another path.
+// By the trace of the stride; without one other counts of instructions at one count of branches
+// mean another path.
 bool paths_differ(Walker& a, Walker& b) {
   const hv::ExecutionPoint here = a.machine().point(), there = b.machine().point();
-  return here.branches != there.branches || here.instructions != there.instructions ||
-         here.rip != there.rip;
+  const bool apart = here.branches != there.branches || here.instructions != there.instructions ||
+                     here.rip != there.rip;
+  if (!a.traced() || !b.traced()) return apart;
+  const ipt::EpochDigest left = a.cut_trace(0), right = b.cut_trace(0);
+  return apart || left.combined() != right.combined();
+}
+
+enum class Search : uint8_t { kEffect, kFork };
+
+bool differ(Search search, Walker& a, Walker& b) {
+  const bool paths = paths_differ(a, b);
+  return paths || (search == Search::kEffect && states_differ(a, b));
 }
 
 class Narrower {
@@ -69,7 +78,7 @@ class Narrower {
 
  private:
   Status narrow() {
-    const auto at = closest(states_differ, pass_.last_agreeing.point.branches, ~uint64_t{0});
+    const auto at = closest(Search::kEffect, pass_.last_agreeing.point.branches, ~uint64_t{0});
     if (!at.ok()) return at.error();
     if (!*at) {
       result_.notes.push_back(
@@ -81,7 +90,7 @@ class Narrower {
     if (!result_.effect) return Done{};
     const Branches effect_at = a_->machine().point().branches;
     if (step_to_fork()) return Done{};
-    const auto fork_at = closest(paths_differ, effect_at, options_.look_ahead_epochs);
+    const auto fork_at = closest(Search::kFork, effect_at, options_.look_ahead_epochs);
     if (!fork_at.ok()) return fork_at.error();
     if (!*fork_at) {
       result_.notes.push_back(fmt::format("within {} epochs after it both sides take the same path",
@@ -106,25 +115,26 @@ class Narrower {
   }
 
   // The last stride of the finest size at whose beginning the sides agree, and at whose end not.
-  Result<std::optional<Branches>> closest(Differs differs, Branches from, uint64_t epochs_max) {
+  Result<std::optional<Branches>> closest(Search search, Branches from, uint64_t epochs_max) {
     for (const uint64_t stride : kStrides) {
-      const auto found = scan(differs, from, stride, epochs_max);
+      const auto found = scan(search, from, stride, epochs_max);
       if (!found.ok() || !*found) return found;
       from = **found;
     }
     return std::optional(from);
   }
 
-  Result<std::optional<Branches>> scan(Differs differs, Branches from, uint64_t stride,
+  Result<std::optional<Branches>> scan(Search search, Branches from, uint64_t stride,
                                        uint64_t epochs_max) {
     if (Status s = go_to(from); !s.ok()) return s.error();
+    if (a_->trace()) b_->trace();
     for (uint64_t epochs = 0; epochs <= epochs_max;) {
       if (options_.stop != nullptr && *options_.stop) break;
       if (options_.progress) options_.progress("narrowing", a_->machine().point());
       uint64_t unused = 0;
       const WalkStop in_a = run_past_epochs(*a_, from + stride, epochs);
       const WalkStop in_b = run_past_epochs(*b_, from + stride, unused);
-      if (in_a != in_b || differs(*a_, *b_)) return std::optional(from);
+      if (in_a != in_b || differ(search, *a_, *b_)) return std::optional(from);
       if (in_a != WalkStop::kBranches || a_->feed().kept_bytes() > kKeptBytesMax) break;
       from += stride;
     }
@@ -176,10 +186,11 @@ class Narrower {
     for (unsigned i = 0; i < options_.repeat; ++i) {
       if (options_.stop != nullptr && *options_.stop) break;
       if (Status s = go_to(pass_.last_agreeing.point.branches); !s.ok()) return s;
+      if (a_->trace()) b_->trace();
       const WalkStop in_a = a_->run_to_epoch(), in_b = b_->run_to_epoch();
       const StateDigests a = digests_of(a_->machine()), b = digests_of(b_->machine());
       ++result_.repetition.runs;
-      if (in_a == in_b && a == b) {
+      if (in_a == in_b && a == b && !paths_differ(*a_, *b_)) {
         ++result_.repetition.gone;
       } else if (!pass_.seen_a || !pass_.seen_b || (*pass_.seen_a == a && *pass_.seen_b == b)) {
         ++result_.repetition.same;

@@ -89,10 +89,11 @@ struct InputDifference {
 };
 
 struct TraceFinding {
-  uint64_t compared = 0, unknown = 0, counter_mismatches = 0;
+  uint64_t compared = 0, unknown = 0, counter_mismatches = 0;  // epochs
   std::optional<uint64_t> first_unknown, first_counter_mismatch, first_differing;
-  std::string text{};                         // of the first that differs or mismatches
-  uint64_t branch_first = 0, branch_end = 0;  // ordinals, where stream T says so; else 0
+  std::optional<uint64_t> last_compared, last_unknown;  // so that none counts twice
+  std::string text{};                                   // of the first that differs or mismatches
+  uint64_t branch_first = 0, branch_end = 0;            // ordinals, where stream T says so; else 0
 };
 
 struct Repetition {

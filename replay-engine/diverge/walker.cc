@@ -52,7 +52,9 @@ WalkStop Walker::run(Branches branches) {
     const hv::ExecutionPoint point = point_of(next);
     if (at_target(*machine_, LandingTarget{point})) {
       if (std::holds_alternative<EpochCheck>(next)) {
-        if (std::get<EpochCheck>(next).expected) return WalkStop::kEpoch;
+        const auto& check = std::get<EpochCheck>(next);
+        if (check.expected) return WalkStop::kEpoch;
+        if (check.expected_trace) recorded_trace_ = check.expected_trace;
       } else {
         machine_->apply(std::get<StampedInput>(next).input);
         ++inputs_;
@@ -132,7 +134,16 @@ WalkStop Walker::step() {
 
 const EpochCheck& Walker::epoch() { return std::get<EpochCheck>(feed_.peek(*machine_)); }
 
-void Walker::pass_epoch() { feed_.pop(); }
+void Walker::pass_epoch() {
+  feed_.pop();
+  recorded_trace_.reset();
+}
+
+bool Walker::trace() {
+  auto started = Witness::start(*machine_, {.check = true});
+  if (started.ok()) witness_ = std::move(started).value();
+  return traced();
+}
 
 std::string Walker::lost_text() const { return landing_.end().detail; }
 

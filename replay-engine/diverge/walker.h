@@ -7,6 +7,7 @@
 
 #include "replay-engine/diverge/side.h"
 #include "replay-engine/landing.h"
+#include "replay-engine/witness.h"
 
 namespace us::replay {
 
@@ -43,6 +44,14 @@ class Walker {
   const LandingResult& landing() const { return landing_; }
   std::string lost_text() const;
 
+  // Traces the machine from here on; false: it cannot be.
+  bool trace();
+  bool traced() const { return witness_ != nullptr; }
+  // The path since the last call, or since trace(). Precondition: traced().
+  ipt::EpochDigest cut_trace(uint64_t epoch) { return witness_->cut(epoch); }
+  // What the log says of the trace of the epoch that ends here; encoded, as it came.
+  const std::optional<Bytes>& recorded_trace() const { return recorded_trace_; }
+
   hv::Machine& machine() { return *machine_; }
   const hv::Machine& machine() const { return *machine_; }
   const Lander& lander() const { return lander_; }
@@ -69,6 +78,8 @@ class Walker {
   Lander lander_;
   EndOfInputs end_;
   LandingResult landing_;
+  std::optional<Bytes> recorded_trace_;
+  std::unique_ptr<Witness> witness_;  // goes before the machine does
   uint64_t inputs_ = 0;
   bool strayed_ = false;  // past an input's point without having met it
 };
