@@ -21,6 +21,15 @@ field() { sed -n "s/.*\"$2\": *\"\\{0,1\\}\\([^\",}]*\\).*/\\1/p" "$1" | head -n
 
 serving_or_over() { grep -q "Server initialized" "$out/vm.out" || ! kill -0 "$1"; }
 
+# Redis's own benchmark, where it is installed (Debian's redis-tools): one client at a time or 16 requests at once.
+# Lines "name",requests a second,average,min,p50,p95,p99,max latency in ms.
+standard_client() { # PIPELINE
+  command -v redis-benchmark >/dev/null || return 0
+  "${inside[@]}" redis-benchmark -h "$client_host" -p "$client_port" -c 1 -P "$1" -n $((400 * $1)) -t set,get --csv \
+    >"$out/redis-benchmark.csv" 2>"$out/redis-benchmark.err" || fail "redis-benchmark: $(cat "$out/redis-benchmark.err")"
+}
+column() { awk -F '"' -v t="$2" -v f="$3" '$2 == t { print $(2 * f) }' "$1/redis-benchmark.csv" 2>/dev/null || true; }
+
 # one MODE PIPELINE: runs the guest once; figures into $out/MODE-PIPELINE.*
 one() {
   local mode=$1 pipeline=$2 live
@@ -44,6 +53,7 @@ one() {
   live=$last
   wait_for 300 "Redis" serving_or_over "$live"
   grep -q "Server initialized" "$out/vm.out" || fail "the VM ended before Redis served: $(tail -n 3 "$out/vm.out")"
+  standard_client "$pipeline"
   "${inside[@]}" "$client" "$client_host" "$client_port" 8 --pipeline "$pipeline" >"$out/client.json" ||
     fail "the client: $(cat "$out/client.json")"
   wait_for 60 "the guest's end" grep -q "redis: ended" "$out/vm.out"
@@ -61,6 +71,19 @@ row() {
     printf "%-34s %12.1f %12.1f %-6s %6.2f\n", n, a, b, u, better == "more" ? b / a : a / b }'
 }
 
+# Columns of redis-benchmark --csv: 2 requests a second, 5 and 7 the median and p99 latency in ms.
+standard_rows() {
+  [[ -s $p-1/redis-benchmark.csv && -s $u-1/redis-benchmark.csv ]] || { echo "redis-benchmark is not installed (redis-tools)"; return; }
+  local many test
+  for many in 1 16; do
+    for test in SET GET; do
+      row "redis-benchmark $test -P $many" "$(column $u-$many $test 2)" "$(column $p-$many $test 2)" /s more
+      row "  median latency" "$(column $u-$many $test 5)" "$(column $p-$many $test 5)" ms less
+      row "  p99 latency" "$(column $u-$many $test 7)" "$(column $p-$many $test 7)" ms less
+    done
+  done
+}
+
 main() {
   local round p=build/bench-ft/protected u=build/bench-ft/unprotected
   for ((round = 1; round <= rounds; round++)); do
@@ -75,6 +98,7 @@ main() {
     row "Redis SET, one by one" "$(field $u-1/client.json sets_per_second)" "$(field $p-1/client.json sets_per_second)" /s more
     row "Redis GET, one by one" "$(field $u-1/client.json gets_per_second)" "$(field $p-1/client.json gets_per_second)" /s more
     row "Redis SET, 16 at once" "$(field $u-16/client.json sets_per_second)" "$(field $p-16/client.json sets_per_second)" /s more
+    standard_rows
     echo "one SET: median $(field $u-1/client.json wait_p50_ms) and $(field $p-1/client.json wait_p50_ms) ms," \
       "p99 $(field $u-1/client.json wait_p99_ms) and $(field $p-1/client.json wait_p99_ms) ms"
     echo "outputs held: median $(field $p-1/vm.json hold_p50_seconds) s, p99 $(field $p-1/vm.json hold_p99_seconds) s;" \

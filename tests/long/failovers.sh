@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # One VM, one client, one TCP connection, and again and again the primary is killed (kill -9) at a
 # random moment, the standby takes over, gets a new standby, and is killed in its turn. At the end
-# every acknowledged write must be there and the file system clean.
+# every acknowledged write must be there and the file system clean. Beside Redis a writer in the guest appends
+# numbers to a file, syncs it and then says them on the console: what was said must be in the file.
 #   tests/long/failovers.sh [COUNT] [vde|tap] [primary|secondary|both]
 # COUNT kills (200), of the primary (default), of the secondary (which must only make the primary run on
 # alone and be protected again), or of either. Needs `./dev build`, `./dev guest`, tools/guest/redis.sh.
@@ -14,7 +15,7 @@ understudy=$(realpath "${UNDERSTUDY:-build/release/understudy}")
 client=$(realpath "${REDIS_CLIENT:-build/release/bench/ft/redis_client}")
 images=$(realpath "${UNDERSTUDY_GUEST:-build/guest}")
 out=build/long/failovers-$way-$victim
-guest_run=/us/redis.sh
+guest_run=/us/redis.sh guest_options=us.fsload=1
 seed=${SEED:-$RANDOM}
 # shellcheck source=tools/dev/pair-lib.sh
 . tools/dev/pair-lib.sh
@@ -25,6 +26,16 @@ start_standby() {
     --listen "127.0.0.1:$log_port" --node "test/side-$1"
   other=$last
   wait_for 10 "a standby" grep -q listening "$out/side-$1.log"
+}
+
+# fs.log holds 1, 2, 3 … without a gap, at least up to what any side's console said.
+check_said() {
+  said=$(cat "$out"/*.out | tr -d '\r' | sed -n 's/^@@FS \([0-9]*\)$/\1/p' | sort -n | tail -n 1)
+  PATH=$PATH:/sbin:/usr/sbin debugfs -R 'cat /fs.log' "$out/disk.img" 2>/dev/null >"$out/fs.log"
+  kept=$(wc -l <"$out/fs.log")
+  seq "$kept" | cmp - "$out/fs.log" || fail "the synced file has a gap"
+  [[ -n $said ]] || fail "the guest's writer never said anything"
+  ((kept >= said)) || fail "the guest said line $said was synced, the file ends with $kept"
 }
 
 main() {
@@ -57,7 +68,9 @@ main() {
     ((n % 10 != 0)) || echo "failovers: $n of $count; $(<"$out/progress") writes; slowest take-over $worst ms"
   done
   end_client
-  echo "failovers: $count kills ($victim, $way): $(cat "$out/client.out"); slowest take-over $worst ms; e2fsck clean"
+  check_said
+  echo "failovers: $count kills ($victim, $way): $(cat "$out/client.out"); slowest take-over $worst ms; e2fsck clean;" \
+    "$said synced lines said, $kept kept"
 }
 
 main

@@ -167,3 +167,23 @@ case_pair_no_credentials() {
   us protect vm.toml --secondary 127.0.0.1:1
   expect_error FT-002 2
 }
+
+case_pair_disable() {
+  make_pair 'while :; do sleep 1; echo on; done'
+  standby
+  primary
+  wait_until "protection" grep -q '^understudy: protected' primary.err
+  "$UNDERSTUDY" disable pair >disable.txt
+  wait_until "the standby to wait" grep -q '^understudy: waiting: turned off' standby.err
+  ! grep -q '^understudy: live' standby.err || fail "the standby went live when it was let go"
+  "$UNDERSTUDY" status pair --json >status.json
+  expect_json status.json state alone
+  "$UNDERSTUDY" enable pair --secondary "127.0.0.1:$port" >enable.txt
+  protected_twice() { [[ $(grep -c '^understudy: protected' primary.err) == 2 ]]; }
+  wait_until "protection once more" protected_twice
+  "$UNDERSTUDY" stop pair >stop.txt
+  end_of "$primary"
+  expect_status 0
+  end_of "$standby"
+  expect_status 0
+}

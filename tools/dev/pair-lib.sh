@@ -100,7 +100,7 @@ memory = "${memory:-128M}"
 [boot]
 kernel = "$images/vmlinuz"
 initrd = "$out/initrd.img"
-cmdline = "console=ttyS0 quiet us.ip=$guest_ip us.run=$guest_run"
+cmdline = "console=ttyS0 quiet us.ip=$guest_ip us.run=$guest_run ${guest_options:-}"
 [[disk]]
 path = "disk.img"
 [[net]]
