@@ -120,8 +120,10 @@ class EpochPass {
     Walker& lost = in_a == WalkStop::kLost ? a_ : *b_;
     at_lost_place(lost);
     result_.detail = fmt::format("{}: {}", &lost == &a_ ? "a" : "b", lost.lost_text());
-    result_.error = lost.landing().end().error;
-    if (with_counter_ && by_counter(lost.landing())) return decide(PassOutcome::kCounter);
+    if (with_counter_ && by_counter(lost.landing())) {
+      result_.error = lost.landing().end().error;
+      return decide(PassOutcome::kCounter);
+    }
     result_.differs = "position";
     // The other side's place tells whether they are together even so.
     if (b_ != nullptr && in_a == in_b) {

@@ -87,13 +87,14 @@ std::string describe(const log::Record& record) {
 }
 
 std::string distance(const log::Record& a, const log::Record& b) {
-  const auto signed_text = [](uint64_t from, uint64_t to, const char* unit) {
-    return to >= from ? fmt::format("{} {}s later", to - from, unit)
-                      : fmt::format("{} {}s earlier", from - to, unit);
-  };
-  if (a.at.instructions != 0 && b.at.instructions != 0)
-    return signed_text(a.at.instructions, b.at.instructions, "instruction");
-  return signed_text(a.at.branches, b.at.branches, "branch");
+  const bool counted = a.at.instructions != 0 && b.at.instructions != 0;
+  const uint64_t from = counted ? a.at.instructions : a.at.branches;
+  const uint64_t to = counted ? b.at.instructions : b.at.branches;
+  const uint64_t n = to >= from ? to - from : from - to;
+  const char* unit = counted  ? n == 1 ? "instruction" : "instructions"
+                     : n == 1 ? "branch"
+                              : "branches";
+  return fmt::format("{} {} {}", n, unit, to >= from ? "later" : "earlier");
 }
 
 std::string difference(const std::optional<log::Record>& a, const std::optional<log::Record>& b) {

@@ -145,7 +145,22 @@ bool Walker::trace() {
   return traced();
 }
 
-std::string Walker::lost_text() const { return landing_.end().detail; }
+std::string Walker::lost_text() const {
+  const auto text = [](const hv::ExecutionPoint& p) {
+    return fmt::format("branch {}, instruction {}, rip {:#x}", p.branches.value,
+                       p.instructions.value, p.rip);
+  };
+  const char* what = "it never came to";
+  switch (landing_.verdict) {
+    case LandingVerdict::kGuestEnded: what = "the guest ended before"; break;
+    case LandingVerdict::kIdleEarly: what = "the guest went idle before"; break;
+    case LandingVerdict::kOvershoot: what = "it went past"; break;
+    case LandingVerdict::kMiscount: what = "the counter miscounted on the way to"; break;
+    default: break;
+  }
+  return fmt::format("{} the next place in its log ({}), it is at {}", what, text(landing_.target),
+                     text(landing_.reached));
+}
 
 std::shared_ptr<const Walker::Checkpoint> Walker::checkpoint() {
   auto kept = std::make_shared<Checkpoint>();

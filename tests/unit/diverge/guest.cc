@@ -89,7 +89,7 @@ Bytes record(const RecordOptions& options) {
   NoOutputs world;
   auto machine = payload_machine(world);
   US_CHECK(machine.ok());
-  log::MemorySink sink({.flush_bytes = 4096});
+  log::MemorySink sink({.flush_bytes = 512});
   std::unique_ptr<Witness> witness;
   if (options.traced) {
     auto started = Witness::start(**machine, {.check = true,

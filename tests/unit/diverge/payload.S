@@ -28,6 +28,7 @@ diverge_payload_begin:
         movl    $0x20020, 0x320(%rbx)
         movl    $2500, 0x380(%rbx)
         xor     %r15d, %r15d
+        xor     %r12d, %r12d
         xor     %r13d, %r13d
         sti
 round:
@@ -39,9 +40,12 @@ table_load:
         mov     0x340000(,%rax,8), %rdx
         test    %rdx, %rdx
 table_branch:
-        jz      2f
-        inc     %r13
-2:
+        jz      2f                      // both ways are three instructions
+        inc     %r12
+        jmp     8f
+2:      nop
+        jmp     8f
+8:
 tsc_read:
         rdtsc                           // bit 20 of the clock: changes every millisecond
         test    $0x100000, %eax

@@ -157,6 +157,25 @@ TEST_CASE("a flipped register bit is found at its instruction") {
   CHECK(report.verdict == DivergeVerdict::kState);
 }
 
+TEST_CASE("a path taken for a moment is found though states agree again at the epoch's end") {
+  const auto round = kPlace / 41 + 20;
+  const std::string entry = fmt::format("{:#x}:3", kTable + 8 * (round & 0xff));
+  std::vector<Fault> plan = {fault(at_place("flip", entry))};
+  const auto truth = true_fork(side_of(clean()), side_of(clean(), plan), kPlace - 100);
+  REQUIRE(truth);
+  plan.push_back(fault(fmt::format("flip@{}:{}", truth->at.branches.value + 10, entry)));
+  plan.push_back(fault(fmt::format("register@{}:r12:0", truth->at.branches.value + 20)));
+  const auto report = compare_sides(side_of(clean(), {}, "a"), side_of(clean(), plan, "b"), {});
+  REQUIRE(report.ok());
+  INFO(to_text(*report));
+  CHECK(report->differs == "trace");
+  CHECK(report->verdict == DivergeVerdict::kControlFlow);
+  CHECK(report->repetition.same == 2);
+  REQUIRE(report->fork);
+  CHECK(report->fork->at == truth->at);
+  CHECK(report->fork->at.rip == address_of(table_branch));
+}
+
 TEST_CASE("a flip in the first epoch is found from the start") {
   const auto plan = std::vector{fault("flip@77:0x500000:1")};
   const auto report =
