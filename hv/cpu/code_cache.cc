@@ -30,9 +30,9 @@ bool touches(const Block& b, uint64_t begin, uint64_t end) {
 
 bool single(const Block& b) { return (b.mode.bits & Mode::kSingle) != 0; }
 
-// Handlers look at an address's first block only (quick_find), so the mode in use belongs there. The
-// stepper's blocks never do: after one step of a loop's first instruction the loop would leave its
-// chain on every turn.
+// Handlers look at an address's first block only (quick_find), so the mode in use belongs there.
+// The stepper's blocks never do: after one step of a loop's first instruction the loop would leave
+// its chain on every turn.
 void put_first(Block*& first, Block* block) {
   if (first == block || single(*block)) return;
   Block** at = &first;
@@ -156,6 +156,7 @@ void CodeCache::insert(Block* block) {
     forbid_writes(block->phys2);
   }
   ++counters_.blocks_decoded;
+  if (observer_ != nullptr) observer_->inserted(*block);
 }
 
 void CodeCache::forbid_writes(uint64_t phys) {
@@ -191,6 +192,7 @@ void CodeCache::written(uint64_t phys, unsigned size) {
 }
 
 void CodeCache::drop(Block* block) {
+  if (observer_ != nullptr) observer_->dropping(*block);
   CodePage* page = page_of(block->phys);
   Block** at = &page->at[block->phys & kPageMask];
   while (*at != block) at = &(*at)->next_same_address;
@@ -231,6 +233,7 @@ void CodeCache::clear() {
   for (uint64_t i = 0; i < page_count_; ++i)
     cpu_.memory.page_flags()[i] &= static_cast<uint8_t>(~GuestMemory::kPageHasCode);
   cpu_.link_slot = nullptr;
+  if (observer_ != nullptr) observer_->cleared();
   ++counters_.clears;
 }
 

@@ -20,6 +20,15 @@ struct CodePage {
   Block* at[kPageSize];
 };
 
+// Told of every block: the translator.
+class BlockObserver {
+ public:
+  virtual ~BlockObserver() = default;
+  virtual void inserted(Block& block) = 0;
+  virtual void dropping(Block& block) = 0;
+  virtual void cleared() = 0;
+};
+
 class CodeCache final : public CodeWatcher {
  public:
   explicit CodeCache(Cpu& cpu);
@@ -39,6 +48,10 @@ class CodeCache final : public CodeWatcher {
 
   // Drops everything.
   void clear();
+
+  // At most one; null: none. Before anything was decoded, or with clear() right after.
+  void observe(BlockObserver* observer) { observer_ = observer; }
+  BlockObserver* observer() const { return observer_; }
 
   // The page record for an instruction page; pages outside RAM share an empty one.
   CodePage* page_of(uint64_t phys);
@@ -66,6 +79,7 @@ class CodeCache final : public CodeWatcher {
   uint8_t* arena_ = nullptr;
   size_t arena_used_ = 0;
   Counters counters_;
+  BlockObserver* observer_ = nullptr;
 };
 
 // A block ready to run at rip if the instruction TLB and the cache both know it; else null. For the

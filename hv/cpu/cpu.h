@@ -75,6 +75,9 @@ struct Cpu : CpuState {
   Block** link_slot = nullptr;  // on kContinue: where the found block may be linked, or null
   Xmm scratch[2];               // where slow 128-bit accesses put their bytes
   uint32_t host_mxcsr = 0;      // not 0 while the guest's MXCSR is loaded, see sse.h
+  uint16_t host_flags = 0;      // the flags while translated code runs, see translate/host_flags.h
+  const Op* (*enter_translated)(Cpu*, const void*) = nullptr;
+  uint32_t translate_at = 0;  // how often a block runs before it is translated
 
   // --- the world
   // ----------------------------------------------------------------------------------

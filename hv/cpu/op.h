@@ -85,6 +85,12 @@ struct Block {
   Block* next_in_page = nullptr;
   Block* next_crossing = nullptr;
   Op* ops = nullptr;
+  // For the translator (translate/): the handler ops[0] had when it was decoded, where translated
+  // code goes on when it comes here, how often the block was interpreted.
+  Handler first = nullptr;
+  const void* entry = nullptr;
+  uint32_t heat = 0;
+  bool translated = false;
 };
 
 }  // namespace us::hv

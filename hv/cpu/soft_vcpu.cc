@@ -6,6 +6,7 @@
 #include "hv/cpu/handler.h"
 #include "hv/cpu/sse.h"
 #include "hv/cpu/trace.h"
+#include "hv/cpu/translate/translator.h"
 
 namespace us::hv {
 namespace {
@@ -31,7 +32,10 @@ class SteppingScope {
 
 }  // namespace
 
-SoftVcpu::SoftVcpu(GuestMemory& memory, Bus& bus) : cpu_(std::make_unique<Cpu>(memory, bus)) {
+SoftVcpu::SoftVcpu(GuestMemory& memory, Bus& bus, Executor executor)
+    : cpu_(std::make_unique<Cpu>(memory, bus)) {
+  if (executor == Executor::kTranslate)
+    translator_ = std::make_unique<Translator>(*cpu_, translate_after());
   refresh();
 }
 SoftVcpu::~SoftVcpu() = default;
@@ -103,6 +107,7 @@ bool SoftVcpu::needs_stepping(const RunRequest& request) const {
 // way is direct.
 void SoftVcpu::run_blocks() {
   Cpu& c = *cpu_;
+  if (translator_ != nullptr && translator_->full()) c.code->clear();
   Block* block = c.code->find();
   if (block == nullptr) {
     c.link_slot = nullptr;

@@ -5,14 +5,17 @@
 #include <atomic>
 #include <memory>
 
+#include "hv/core/executor.h"
 #include "hv/core/vcpu.h"
 #include "hv/cpu/cpu.h"
 
 namespace us::hv {
 
+class Translator;
+
 class SoftVcpu final : public Vcpu {
  public:
-  SoftVcpu(GuestMemory& memory, Bus& bus);
+  SoftVcpu(GuestMemory& memory, Bus& bus, Executor executor = default_executor());
   ~SoftVcpu() override;
 
   VcpuCaps caps() const override;
@@ -41,6 +44,8 @@ class SoftVcpu final : public Vcpu {
   void drop_caches() override;
   std::string remarks() const override;
 
+  const Translator* translator() const { return translator_.get(); }
+
   // For boot code and tests: the state itself. Call refresh() after changing more than the general
   // registers.
   Cpu& cpu() { return *cpu_; }
@@ -58,6 +63,7 @@ class SoftVcpu final : public Vcpu {
   void move_trace();
 
   std::unique_ptr<Cpu> cpu_;
+  std::unique_ptr<Translator> translator_;  // null: everything is interpreted
   std::atomic<bool> kicked_{false};
   std::unique_ptr<ipt::PacketWriter> trace_;
 };

@@ -40,6 +40,7 @@ class Session {
   // Tests that differed only by bytes which an earlier one may leave different.
   unsigned inherited() const { return inherited_; }
   unsigned empty_rows() const;
+  std::string translator() const { return soft_.translator(); }
 
  private:
   void prepare(uint64_t first, unsigned bank);
@@ -295,6 +296,7 @@ int run(const Options& options) {
       "undefined bytes of an earlier test\n",
       options.seed, options.tests, forms.all().size(), seconds.count(), session.mismatches(), empty,
       session.inherited());
+  if (const std::string text = session.translator(); !text.empty()) fmt::print("{}\n", text);
   return session.mismatches() != 0 || empty != 0;
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "hv/cpu/flags.h"
+#include "hv/cpu/translate/translator.h"
 
 namespace us::differential {
 namespace {
@@ -72,6 +73,10 @@ Soft::Soft() {
   build_kernel();
 }
 Soft::~Soft() = default;
+
+std::string Soft::translator() const {
+  return vcpu_->translator() != nullptr ? vcpu_->translator()->summary() : "";
+}
 
 void Soft::map(uint64_t va, uint64_t phys, uint64_t pages, uint64_t rights) {
   for (uint64_t i = 0; i < pages; ++i, va += kPage, phys += kPage) {

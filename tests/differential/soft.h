@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "hv/core/memory.h"
 #include "hv/cpu/soft_vcpu.h"
@@ -24,6 +25,8 @@ class Soft {
   const uint8_t* stack() const { return stack_; }
   // Makes the guest's data and stack regions equal to these.
   void set_memory(const uint8_t* data, const uint8_t* stack);
+  // What the translator did; empty if everything was interpreted (UNDERSTUDY_EXECUTOR).
+  std::string translator() const;
   uint64_t unknown_instructions() const { return vcpu_->cpu().unknown_instructions; }
 
  private:
