@@ -1,5 +1,6 @@
 // `understudy protect`: the VM runs here, as the primary of a pair.
 #include <chrono>
+#include <thread>
 
 #include "tools/control/control.h"
 #include "tools/ft_options.h"
@@ -31,10 +32,34 @@ UserError not_free(const std::string& arbiter, const replay::ArbiterState& state
               "it runs nowhere, start it with --new-generation"};
 }
 
+// This node ran the VM last and did not give its generation back: it was killed, perhaps a moment
+// ago. Its secondary, if it had one, has so long to notice and to claim the next generation; a boot
+// that came first would throw away the state that the secondary holds.
+Result<replay::ArbiterState> after_take_over(replay::Arbiter& arbiter,
+                                             const replay::PairOptions& pair) {
+  const auto patience = 4 * (pair.silence + pair.secondary_extra);
+  fmt::print(
+      stderr,
+      "understudy: waiting: this side ran the VM last and did not end in order; its secondary "
+      "gets {:.1f} s to take over\n",
+      std::chrono::duration<double>(patience).count());
+  const auto until = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    auto state = arbiter.look();
+    const bool decided = !state.ok() || state->holder != pair.node || state->released;
+    if (decided || std::chrono::steady_clock::now() >= until) return state;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
 // A generation of our own to run under.
-Result<uint64_t> begin_generation(replay::Arbiter& arbiter, const std::string& node,
+Result<uint64_t> begin_generation(replay::Arbiter& arbiter, const replay::PairOptions& pair,
                                   bool new_generation) {
+  const std::string& node = pair.node;
   auto state = arbiter.look();
+  if (state.ok() && state->generation > 0 && !state->released && state->holder == node &&
+      !new_generation)
+    state = after_take_over(arbiter, pair);
   if (!state.ok()) return state.error();
   if (state->generation > 0 && !state->released && state->holder != node && !new_generation)
     return not_free(arbiter.text(), *state, node);
@@ -67,7 +92,7 @@ Result<int> protect(const ProtectOptions& options, const Globals& globals) {
   auto base = options.ft.open(*config, "primary");
   if (!base.ok()) return base.error();
   FtBase& ft = **base;
-  auto generation = begin_generation(*ft.arbiter, ft.pair.node, options.new_generation);
+  auto generation = begin_generation(*ft.arbiter, ft.pair, options.new_generation);
   if (!generation.ok()) return generation.error();
 
   auto live = LiveWorld::open(*config, {.gated = true});

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 rounds=${1:-3}
-ours=build/release/understudy kernel=build/guest/vmlinuz initrd=build/guest/initrd.img
+ours=${UNDERSTUDY:-build/release/understudy} kernel=build/guest/vmlinuz initrd=build/guest/initrd.img
 [[ -x $ours && -f $kernel ]] || { echo "build first: ./dev build && ./dev guest" >&2; exit 3; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

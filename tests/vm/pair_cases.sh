@@ -153,6 +153,10 @@ case_pair_not_free() {
   primary
   wait_until "tick 5" ticked 5 primary.out
   kill -9 "$primary"
+  # Started again at once, as a service manager would: it waits for the take-over and finds it done.
+  us protect vm.toml --secondary 127.0.0.1:1
+  expect_error FT-004 9
+  grep -q 'did not end in order' err || fail "it does not say what it waits for"
   wait_until "the standby to be live" grep -q '^understudy: live' standby.err
   us protect vm.toml --secondary 127.0.0.1:1
   expect_error FT-004 9
