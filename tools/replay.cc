@@ -1,5 +1,6 @@
 // `understudy replay`: the recorded machine again, its inputs from the log, its outputs compared
 // and dropped, except for the console's, which is shown.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <unistd.h>
@@ -36,6 +37,8 @@ class ReplaySink final : public hv::OutputSink {
   void console(uint8_t, ByteSpan bytes) override {
     if (on_terminal_) line_.clear();
     std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+    // Whoever reads along gets each line when the guest writes it.
+    if (std::find(bytes.begin(), bytes.end(), '\n') != bytes.end()) flush();
     if (on_terminal_ && !bytes.empty()) line_.hold(bytes.back() != '\n');
   }
   void flush() { std::fflush(stdout); }

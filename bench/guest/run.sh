@@ -15,7 +15,7 @@ boot='console=ttyS0 quiet panic=-1 us.ip=none us.run=true'
 suite='console=ttyS0 quiet panic=-1 us.ip=none "us.run=us-bench cpu"'
 
 # Passes lines on, each behind the host's time.
-stamp() { while IFS= read -r line; do printf '%s %s\n' "$EPOCHREALTIME" "$line"; done; }
+stamp() { while IFS= read -r line; do printf '%s %s\n' "$EPOCHREALTIME" "${line%$'\r'}"; done; }
 
 # timed NAME LIMIT COMMAND...: appends the wall seconds to NAME and those of each workload to NAME.WORKLOAD; a run
 # past its limit counts as "hung".
