@@ -7,6 +7,7 @@
 
 #include "logchannel/log_reader.h"
 #include "pmu/profile.h"
+#include "tools/executor_option.h"
 #include "tools/image_reader.h"
 #include "tools/ipt_options.h"
 #include "tools/progress.h"
@@ -21,7 +22,7 @@ namespace {
 
 struct ReplayOptions {
   IptOptions ipt;
-  std::string folder, stats, pmu_profile;
+  std::string folder, stats, pmu_profile, executor;
   std::vector<std::string> images;
   uint64_t goto_branches = 0;
   bool has_goto = false;
@@ -157,6 +158,16 @@ nlohmann::json stats_of(const Replayed& result, const Outcome& outcome, const lo
   return stats;
 }
 
+// A divergence is there to be looked into: the recording, and what it was replayed with, say all
+// that is needed.
+std::string where_to_look(const ReplayOptions& options, const Outcome& outcome) {
+  if (outcome.code != ExitCode::kDivergence) return "";
+  std::string command = "look into it with `understudy diverge " + options.folder;
+  if (!options.pmu_profile.empty()) command += " --pmu-profile " + options.pmu_profile;
+  for (const std::string& image : options.images) command += " --image " + image;
+  return command + "`";
+}
+
 // A recording killed before it had described its machine: nothing to replay, and no damage.
 bool ended_early(const replay::LogOpening& opening, const log::LogReader& log) {
   return !opening.first && opening.sections.count("boot") == 0 && log.end().ended &&
@@ -211,7 +222,7 @@ Result<int> replay(const ReplayOptions& options, const Globals& globals) {
     if (const Status s = write_text(options.stats, stats.dump(2) + "\n"); !s.ok()) return s.error();
   }
   if (!traced.ok()) return traced.error();
-  return finish(globals, outcome, machine.point(), "");
+  return finish(globals, outcome, machine.point(), where_to_look(options, outcome));
 }
 
 }  // namespace
@@ -222,6 +233,7 @@ void add_replay(CLI::App& app, const Globals& globals, int& exit_code) {
       app.add_subcommand("replay", "replay a recording and verify it against its digests");
   verb->add_option("recording", options->folder, "directory of the recording")->required();
   options->ipt.add_to(*verb);
+  add_executor_option(*verb, options->executor);
   verb->add_option("--stats", options->stats, "write statistics (JSON) to this file at the end");
   CLI::Option* where =
       verb->add_option("--goto", options->goto_branches, "stop at this conditional branch count");
@@ -233,6 +245,7 @@ void add_replay(CLI::App& app, const Globals& globals, int& exit_code) {
       ->take_all();
   verb->callback([options, where, &globals, &exit_code] {
     options->has_goto = where->count() > 0;
+    use_executor(options->executor, "auto");
     const auto result = replay(*options, globals);
     exit_code = result.ok() ? *result : report(result.error());
   });

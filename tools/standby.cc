@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "tools/control/control.h"
+#include "tools/executor_option.h"
 #include "tools/ft_options.h"
 #include "tools/ft_standby.h"
 #include "tools/stats.h"
@@ -15,7 +16,7 @@ namespace {
 using std::chrono::nanoseconds;
 
 struct StandbyOptions {
-  std::string vm, name, listen;
+  std::string vm, name, listen, executor;
   FtOptions ft;
   bool once = false;
   uint64_t plant_fault = 0;  // tests: flip a bit of the guest's before this input
@@ -318,6 +319,7 @@ Result<int> standby(const StandbyOptions& options, const Globals& globals) {
   }
   if (!options.name.empty()) config.name = options.name;
   if (config.name.empty()) config.name = "vm";
+  use_executor(options.executor, config.executor);
   SignalWatch signals;
   auto base = options.ft.open(config, "standby");
   if (!base.ok()) return base.error();
@@ -337,6 +339,7 @@ void add_standby(CLI::App& app, const Globals& globals, int& exit_code) {
                    "this side goes live; default: as the primary has them");
   verb->add_option("--name", options->name,
                    "the VM's name (default: the description's, or \"vm\")");
+  add_executor_option(*verb, options->executor);
   verb->add_option("--listen", options->listen, "ADDR:PORT to wait at")->required();
   // For tests of what a pair does about a fault; in no help text.
   verb->add_option("--plant-fault", options->plant_fault)->group("");

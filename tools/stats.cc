@@ -1,5 +1,7 @@
 #include "tools/stats.h"
 
+#include "hv/core/executor.h"
+
 namespace us::tools {
 
 nlohmann::json run_stats(hv::Machine& machine, const Outcome& outcome, double wall_seconds) {
@@ -10,6 +12,7 @@ nlohmann::json run_stats(hv::Machine& machine, const Outcome& outcome, double wa
       {"branches", point.branches.value},
       {"wall_seconds", wall_seconds},
       {"guest_seconds", static_cast<double>(machine.now().value) / static_cast<double>(hv::kTscHz)},
+      {"executor", hv::name_of(hv::default_executor())},
       {"exit", static_cast<int>(outcome.code)},
       {"outcome", outcome.text}};
 }

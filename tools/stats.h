@@ -9,8 +9,8 @@
 
 namespace us::tools {
 
-// instructions, branches, wall_seconds, guest_seconds, exit, outcome: what every verb that runs a
-// guest reports.
+// instructions, branches, wall_seconds, guest_seconds, executor, exit, outcome: what every verb
+// that runs a guest reports.
 nlohmann::json run_stats(hv::Machine& machine, const Outcome& outcome, double wall_seconds);
 
 // What a traced run adds: trace_bytes, ipt_epochs, ipt_unknown, ipt_counter_mismatches.

@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "hv/core/executor.h"
 #include "hv/machine_config.h"
 #include "hv/snapshot.h"
 #include "logchannel/log_files.h"
@@ -38,7 +39,9 @@ void print_json() {
         {"snapshot", hv::kSnapshotVersion},
         {"machine", hv::kMachineConfigVersion}}},
       {"protocol", nullptr},
-      {"backends", {"soft"}}};
+      {"backends", {"soft"}},
+      {"executors", {"interpret", "translate"}},
+      {"executor", hv::name_of(hv::default_executor())}};
   fmt::print("{}\n", out.dump(2));
 }
 
@@ -49,6 +52,7 @@ void print_text() {
              hv::kSnapshotVersion, hv::kMachineConfigVersion);
   fmt::print("protocol  none yet\n");
   fmt::print("backends  soft\n");
+  fmt::print("executors interpret, translate; default {}\n", hv::name_of(hv::default_executor()));
 }
 
 }  // namespace
