@@ -176,6 +176,7 @@ void read_net(TableReader& r, VmConfig& config) {
 void read_root(TableReader& root, VmConfig& config) {
   root.text("name", config.name);
   root.choice("backend", config.backend, {"auto", "soft", "kvm"});
+  root.choice("executor", config.executor, {"auto", "interpret", "translate"});
   root.size("memory", config.memory_bytes);
   read_section(root, "boot", [&](TableReader& r) {
     r.text("kernel", config.kernel);
@@ -330,6 +331,7 @@ std::string to_toml(const VmConfig& c) {
                          {"arbiter", c.ft.arbiter},
                          {"credentials", c.ft.credentials},
                          {"lag_target_ms", static_cast<int64_t>(c.ft.lag_target_ms)}}}};
+  if (c.executor != "auto") root.insert("executor", c.executor);
   toml::array disks, nets;
   for (const VmDisk& d : c.disks)
     disks.push_back(toml::table{{"path", d.path},

@@ -31,6 +31,7 @@ struct VmFt {
 struct VmConfig {
   std::string name = "vm";
   std::string backend = "auto";
+  std::string executor = "auto";  // or interpret, translate: see hv/core/executor.h
   uint64_t memory_bytes = 256u << 20;
   std::string kernel, initrd, cmdline;
   std::vector<VmDisk> disks;

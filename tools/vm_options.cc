@@ -1,5 +1,7 @@
 #include "tools/vm_options.h"
 
+#include "tools/executor_option.h"
+
 namespace us::tools {
 namespace {
 
@@ -49,6 +51,7 @@ void VmOptions::add_to(CLI::App& app) {
   app.add_option("vm", file_, "VM description (vm.toml)");
   app.add_option("--name", name_, "name of the VM");
   app.add_option("--backend", backend_, "auto, soft or kvm");
+  add_executor_option(app, executor_);
   app.add_option("--memory", memory_, "guest memory, e.g. 256M");
   app.add_option("--kernel", kernel_, "bzImage, ELF with PVH note, or Multiboot image");
   app.add_option("--initrd", initrd_, "initial RAM disk");
@@ -89,6 +92,8 @@ Result<VmConfig> VmOptions::resolve() const {
     }
     config.backend = backend_;
   }
+  if (!executor_.empty()) config.executor = executor_;
+  use_executor("", config.executor);
   if (!disks_.empty()) config.disks.clear();
   for (const std::string& text : disks_) {
     auto disk = parse_disk(text);

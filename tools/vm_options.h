@@ -17,7 +17,7 @@ class VmOptions {
   Result<VmConfig> resolve() const;
 
  private:
-  std::string file_, name_, backend_, memory_, kernel_, initrd_, cmdline_;
+  std::string file_, name_, backend_, executor_, memory_, kernel_, initrd_, cmdline_;
   std::vector<std::string> disks_, nets_;
   bool debug_exit_ = false;
 };
