@@ -3,7 +3,10 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
+#include "replay-engine/diverge/timeline.h"
 #include "tools/diverge_side.h"
 #include "tools/progress.h"
 #include "tools/session.h"
@@ -14,7 +17,7 @@ namespace us::tools {
 namespace {
 
 struct DivergeArguments {
-  std::string a, b, bundle, pmu_profile;
+  std::string a, b, bundle, perfetto, symbols, pmu_profile;
   std::vector<std::string> images, plant;
   unsigned repeat = 2;
   uint64_t look_ahead = 50;
@@ -41,6 +44,15 @@ int exit_code_of(const replay::DivergeReport& report) {
   }
 }
 
+constexpr size_t kBundleColumns = 120;
+
+// The terminal's width, or what is usual.
+size_t columns() {
+  winsize size{};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40) return size.ws_col;
+  return 80;
+}
+
 UserError cannot_bundle(const std::string& folder, const std::string& seen) {
   return {.id = "DIV-002",
           .exit_code = ExitCode::kHostCannot,
@@ -58,13 +70,16 @@ std::string text_of(const replay::LogContext& context) {
 }
 
 // Everything but memory: a guest's may hold secrets.
-Status write_bundle(const std::string& folder, const replay::DivergeReport& report) {
+Status write_bundle(const std::string& folder, const replay::DivergeReport& report,
+                    const std::vector<replay::Timeline>& timelines) {
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
   if (failed) return cannot_bundle(folder, failed.message());
   const std::pair<const char*, std::string> files[] = {
       {"report.txt", replay::to_text(report)},
       {"report.json", replay::to_json(report).dump(2) + "\n"},
+      {"timeline.txt", replay::timeline_text(timelines, report, kBundleColumns)},
+      {"perfetto.json", replay::timeline_json(timelines, report).dump() + "\n"},
       {"log-a.txt", text_of(report.log_a)},
       {"log-b.txt", text_of(report.log_b)}};
   for (const auto& [name, text] : files)
@@ -73,52 +88,93 @@ Status write_bundle(const std::string& folder, const replay::DivergeReport& repo
   return Done{};
 }
 
-Result<replay::DivergeReport> compare(const RecordedSide& a, std::optional<RecordedSide>& b,
-                                      const replay::DivergeOptions& options) {
-  if (b) return replay::compare_sides(a.side, b->side, options);
-  return replay::compare_with_itself(a.side, options);
-}
+struct Sides {
+  RecordedSide a;
+  std::optional<RecordedSide> b;  // none: a against its own execution
+};
 
-Result<int> diverge(const DivergeArguments& arguments, const Globals& globals) {
+// The last named side gets the profile and the faults; a recording alone is both sides of a drill.
+Result<Sides> open_sides(const DivergeArguments& arguments) {
   auto plan = plan_of(arguments);
   if (!plan.ok()) return plan.error();
+  const bool two = !arguments.b.empty() || !plan->empty();
   SideOptions options{.folder = arguments.a, .images = arguments.images};
-  if (arguments.b.empty()) options.pmu_profile = arguments.pmu_profile;
+  if (!two) options.pmu_profile = arguments.pmu_profile;
   auto a = open_side("a", options);
   if (!a.ok()) return a.error();
-  std::optional<RecordedSide> b;
-  if (!arguments.b.empty() || !plan->empty()) {
-    options.folder = arguments.b.empty() ? arguments.a : arguments.b;
-    options.pmu_profile = arguments.pmu_profile;
-    auto opened = open_side("b", options);
-    if (!opened.ok()) return opened.error();
-    b = std::move(opened).value();
-    b->side.plan = std::move(plan).value();
-    if (const Status s = check_comparable(*a, *b); !s.ok()) return s.error();
-  }
+  Sides sides{.a = std::move(a).value()};
+  if (!two) return sides;
+  options.folder = arguments.b.empty() ? arguments.a : arguments.b;
+  options.pmu_profile = arguments.pmu_profile;
+  auto b = open_side("b", options);
+  if (!b.ok()) return b.error();
+  sides.b = std::move(b).value();
+  sides.b->side.plan = std::move(plan).value();
+  if (const Status s = check_comparable(sides.a, *sides.b); !s.ok()) return s.error();
+  return sides;
+}
+
+// On a terminal how far it is; Ctrl-C ends it with what is known by then.
+Result<replay::DivergeReport> compare(const Sides& sides, const DivergeArguments& arguments,
+                                      const Globals& globals) {
   ProgressLine line(globals, true);
   std::atomic<bool> stop{false};
   SignalWatch signals;
   signals.on_stop([&stop] { stop = true; });
-  auto report = compare(*a, b,
-                        {.repeat = arguments.repeat,
-                         .look_ahead_epochs = arguments.look_ahead,
-                         .stop = &stop,
-                         .progress = [&](const std::string& what, const hv::ExecutionPoint& at) {
-                           if (line.due())
-                             line.show(fmt::format("diverge: {}, branch {}, instruction {}", what,
-                                                   at.branches.value, at.instructions.value));
-                         }});
+  replay::DivergeOptions options{
+      .repeat = arguments.repeat, .look_ahead_epochs = arguments.look_ahead, .stop = &stop};
+  options.progress = [&line](const std::string& what, const hv::ExecutionPoint& at) {
+    if (line.due())
+      line.show(fmt::format("diverge: {}, branch {}, instruction {}", what, at.branches.value,
+                            at.instructions.value));
+  };
+  if (!arguments.symbols.empty()) {
+    auto symbols = replay::Symbols::load(arguments.symbols);
+    if (!symbols.ok()) return symbols.error();
+    options.symbols = std::make_shared<const replay::Symbols>(std::move(symbols).value());
+  }
+  auto report = sides.b ? replay::compare_sides(sides.a.side, sides.b->side, options)
+                        : replay::compare_with_itself(sides.a.side, options);
   signals.on_stop({});
-  line.clear();
   if (!report.ok()) return report.error();
-  report->environment = environment_of(*a, b ? &*b : nullptr);
+  report->environment = environment_of(sides.a, sides.b ? &*sides.b : nullptr);
   replay::rank_causes(*report);
-  fmt::print("{}",
-             arguments.json ? replay::to_json(*report).dump(2) + "\n" : replay::to_text(*report));
+  return report;
+}
+
+Result<std::vector<replay::Timeline>> timelines_of(const Sides& sides) {
+  std::vector<replay::Timeline> timelines;
+  for (const RecordedSide* side : {&sides.a, sides.b ? &*sides.b : nullptr}) {
+    if (side == nullptr) continue;
+    auto timeline = replay::read_timeline(side->side);
+    if (!timeline.ok()) return timeline.error();
+    timelines.push_back(std::move(timeline).value());
+  }
+  return timelines;
+}
+
+Result<int> diverge(const DivergeArguments& arguments, const Globals& globals) {
+  const auto sides = open_sides(arguments);
+  if (!sides.ok()) return sides.error();
+  const auto report = compare(*sides, arguments, globals);
+  if (!report.ok()) return report.error();
+  const auto timelines = timelines_of(*sides);
+  if (!timelines.ok()) return timelines.error();
+  if (arguments.json) {
+    fmt::print("{}\n", replay::to_json(*report).dump(2));
+  } else {
+    fmt::print("{}\nTimeline: {}", replay::to_text(*report),
+               replay::timeline_text(*timelines, *report, columns()));
+  }
   if (const int code = finish_output(); code != 0) return code;
+  if (!arguments.perfetto.empty()) {
+    const auto events = replay::timeline_json(*timelines, *report);
+    if (const Status s = write_text(arguments.perfetto, events.dump() + "\n"); !s.ok())
+      return s.error();
+  }
   if (!arguments.bundle.empty())
-    if (const Status s = write_bundle(arguments.bundle, *report); !s.ok()) return s.error();
+    if (const Status s = write_bundle(arguments.bundle, *report, *timelines); !s.ok())
+      return s.error();
   if (!globals.quiet)
     fmt::print(stderr, "understudy: {}{}\n", report->headline,
                arguments.bundle.empty() ? "" : "; bundle in " + arguments.bundle);
@@ -136,6 +192,10 @@ void add_diverge(CLI::App& app, const Globals& globals, int& exit_code) {
                    "against its own execution here");
   verb->add_flag("--json", options->json, "JSON instead of text");
   verb->add_option("--bundle", options->bundle, "write everything found into this directory too");
+  verb->add_option("--perfetto", options->perfetto,
+                   "write a timeline of both sides (trace-event JSON) for ui.perfetto.dev");
+  verb->add_option("--symbols", options->symbols,
+                   "System.map of the guest's kernel; none: what the guest's own kallsyms say");
   verb->add_option("--repeat", options->repeat, "execute the differing epoch again so many times")
       ->check(CLI::Range(0, 1000));
   verb->add_option("--look-ahead", options->look_ahead,

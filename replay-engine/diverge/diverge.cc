@@ -45,6 +45,8 @@ void take_pass(DivergeReport& report, const PassResult& pass) {
   report.counter_b = pass.counter_b;
   report.error = pass.error ? pass.error : pass.log_error;
   if (pass.trace.compared != 0) report.trace = pass.trace;
+  report.landings_a = pass.landings_a;
+  report.landings_b = pass.landings_b;
   if (!pass.detail.empty()) report.notes.push_back(pass.detail);
 }
 
@@ -118,10 +120,26 @@ void judge_logs(DivergeReport& report, const LogComparison& logs) {
   }
 }
 
+void name_places(DivergeReport& report, const Symbols& symbols) {
+  const auto name = [&](Place& place) { place.symbol = symbols.at(place.point.rip); };
+  const auto name_path = [&](std::vector<PathStep>& path) {
+    for (PathStep& step : path) step.code.symbol = symbols.at(step.point.rip);
+  };
+  name(report.last_agreeing);
+  name(report.first_differing);
+  if (report.effect) report.effect->symbol = symbols.at(report.effect->before.rip);
+  if (!report.fork) return;
+  report.fork->symbol = symbols.at(report.fork->at.rip);
+  name_path(report.fork->before);
+  name_path(report.fork->after_a);
+  name_path(report.fork->after_b);
+}
+
 void take_narrowed(DivergeReport& report, Narrowed narrowed) {
   report.effect = std::move(narrowed.effect);
   report.fork = std::move(narrowed.fork);
   report.repetition = narrowed.repetition;
+  if (narrowed.symbols != nullptr) name_places(report, *narrowed.symbols);
   for (std::string& note : narrowed.notes) report.notes.push_back(std::move(note));
   if (report.verdict == DivergeVerdict::kState && report.fork &&
       report.fork->at.branches <= report.first_differing.point.branches)

@@ -7,12 +7,14 @@
 
 #include "replay-engine/diverge/report.h"
 #include "replay-engine/diverge/side.h"
+#include "replay-engine/diverge/symbols.h"
 
 namespace us::replay {
 
 struct DivergeOptions {
   unsigned repeat = 2;              // times that the differing epoch is executed again
   uint64_t look_ahead_epochs = 50;  // after the first difference, for where the paths part
+  std::shared_ptr<const Symbols> symbols = nullptr;  // none: what the guest has itself
   const std::atomic<bool>* stop = nullptr;
   // What is done and, where known, how far; may be empty.
   std::function<void(const std::string& what, const hv::ExecutionPoint& at)> progress = {};

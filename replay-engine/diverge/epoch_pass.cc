@@ -23,7 +23,9 @@ class EpochPass {
     while (next_epoch()) {
     }
     result_.counter_a = a_.lander().health_text();
+    result_.landings_a = a_.take_landings();
     if (b_ != nullptr) result_.counter_b = b_->lander().health_text();
+    if (b_ != nullptr) result_.landings_b = b_->take_landings();
     result_.log_error = a_.feed().error();
     if (!result_.log_error && b_ != nullptr) result_.log_error = b_->feed().error();
     return std::move(result_);

@@ -29,6 +29,7 @@ struct PassResult {
   std::string counter_a, counter_b;
   std::optional<UserError> log_error;  // where a log could not be read to its end
   TraceFinding trace;
+  std::vector<LandingSample> landings_a, landings_b;
 };
 
 struct PassOptions {

@@ -3,6 +3,7 @@
 #include <Zydis/Zydis.h>
 #include <algorithm>
 #include <fmt/format.h>
+#include <optional>
 
 #include "hv/cpu/soft_vcpu.h"
 
@@ -13,6 +14,24 @@ constexpr size_t kInstructionMax = 15;  // SDM 2A 2.3.11
 
 const hv::Cpu& cpu_of(const hv::Machine& machine) {
   return dynamic_cast<const hv::SoftVcpu&>(machine.vcpu()).cpu();
+}
+
+constexpr uint64_t kPageAddress = 0x000f'ffff'ffff'f000;
+
+std::optional<uint64_t> walk(const hv::GuestMemory& memory, uint64_t cr3, uint64_t linear) {
+  constexpr uint64_t kPresent = 1, kLarge = 1 << 7;
+  uint64_t table = cr3 & kPageAddress;
+  for (unsigned shift = 39;; shift -= 9) {
+    uint64_t entry = 0;
+    const GuestPhys at(table + ((linear >> shift) & 511) * sizeof entry);
+    if (!memory.read(at, {reinterpret_cast<uint8_t*>(&entry), sizeof entry}) ||
+        (entry & kPresent) == 0)
+      return std::nullopt;
+    const uint64_t inside = (uint64_t{1} << shift) - 1;
+    if (shift == 12 || (shift < 39 && (entry & kLarge) != 0))
+      return (entry & kPageAddress & ~inside) | (linear & inside);
+    table = entry & kPageAddress;
+  }
 }
 
 void init(ZydisDecoder& decoder, hv::Mode mode) {
@@ -62,6 +81,15 @@ size_t read_guest(const hv::Machine& machine, uint64_t linear, std::span<uint8_t
     done += n;
   }
   return done;
+}
+
+size_t read_guest_as(const hv::Machine& machine, uint64_t cr3, uint64_t linear,
+                     std::span<uint8_t> out) {
+  const hv::Cpu& cpu = cpu_of(machine);
+  if (((cr3 ^ cpu.cr3) & kPageAddress) == 0) return read_guest(machine, linear, out);
+  const size_t n = std::min<size_t>(out.size(), kPageSize - (linear & kPageMask));
+  const auto phys = walk(cpu.memory, cr3, linear);
+  return phys && cpu.memory.read(GuestPhys(*phys), out.first(n)) ? n : 0;
 }
 
 CodeLine disassemble(const hv::Machine& machine, uint64_t ip) {

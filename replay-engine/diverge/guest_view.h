@@ -18,13 +18,18 @@ const char* register_name(unsigned gpr);
 // mapped or no RAM; returns how many. Sets no accessed bits.
 size_t read_guest(const hv::Machine& machine, uint64_t linear, std::span<uint8_t> out);
 
+// The same in the address space of `cr3`, by four-level paging. SDM 3A 4.5
+size_t read_guest_as(const hv::Machine& machine, uint64_t cr3, uint64_t linear,
+                     std::span<uint8_t> out);
+
 enum class BranchKind : uint8_t { kNone, kConditional, kIndirect, kDirect, kFar };
 
 struct CodeLine {
   uint64_t ip = 0;
-  unsigned length = 0;  // bytes; 0: not readable or no instruction
-  std::string bytes{};  // hexadecimal
-  std::string text{};   // Intel syntax
+  std::string symbol{};  // of ip, where known
+  unsigned length = 0;   // bytes; 0: not readable or no instruction
+  std::string bytes{};   // hexadecimal
+  std::string text{};    // Intel syntax
   BranchKind branch = BranchKind::kNone;
   uint64_t target = 0;  // kConditional, kDirect: where it leads when taken
 };

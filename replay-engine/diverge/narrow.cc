@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "replay-engine/diverge/fork.h"
+#include "replay-engine/diverge/fork_trace.h"
 
 namespace us::replay {
 namespace {
@@ -71,6 +72,8 @@ class Narrower {
   Result<Narrowed> run() {
     const Status found = narrow();
     if (!found.ok()) return found.error();
+    if (result_.fork)
+      if (const Status decoded = decode(*result_.fork); !decoded.ok()) return decoded.error();
     const Status repeated = repeat();
     if (!repeated.ok()) return repeated.error();
     return std::move(result_);
@@ -154,6 +157,10 @@ class Narrower {
   }
 
   void note_effect(const hv::ExecutionPoint& before) {
+    result_.symbols = options_.symbols;
+    if (result_.symbols == nullptr)
+      if (auto own = Symbols::from_guest(a_->machine().memory()))
+        result_.symbols = std::make_shared<const Symbols>(std::move(*own));
     result_.effect =
         FirstEffect{.before = before,
                     .after_a = a_->machine().point(),
@@ -180,6 +187,28 @@ class Narrower {
       if (in_a != WalkStop::kStepped || in_b != WalkStop::kStepped) return false;
     }
     return false;
+  }
+
+  // The traces from a little before the fork to a little behind it, and the code as it was then.
+  Status decode(Fork& fork) {
+    constexpr uint64_t kBefore = 8, kBehind = 8;  // branches
+    const uint64_t agreed = pass_.last_agreeing.point.branches.value;
+    const Branches from(
+        std::max(agreed, fork.at.branches.value - std::min(fork.at.branches.value, kBefore)));
+    if (Status s = go_to(from); !s.ok()) return s;
+    Bytes trace_a, trace_b;
+    const auto into = [](Bytes& out) {
+      return [&out](ByteSpan bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); };
+    };
+    if (!a_->trace(into(trace_a)) || !b_->trace(into(trace_b))) return Done{};
+    uint64_t epochs = 0;
+    run_past_epochs(*a_, fork.at.branches + kBehind, epochs);
+    run_past_epochs(*b_, fork.at.branches + kBehind, epochs);
+    a_->end_trace();
+    b_->end_trace();
+    if (Status s = go_to(from); !s.ok()) return s;
+    decode_fork(fork, trace_a, trace_b, a_->machine(), b_->machine());
+    return Done{};
   }
 
   Status repeat() {

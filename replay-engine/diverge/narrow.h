@@ -16,6 +16,7 @@ struct Narrowed {
   std::optional<Fork> fork;
   Repetition repetition;
   std::vector<std::string> notes;
+  std::shared_ptr<const Symbols> symbols;  // the caller's, or the guest's own
 };
 
 // Precondition: `pass` differs between the two executions. Errors: those of starting walkers.

@@ -63,6 +63,9 @@ struct Fork {
   uint64_t to_a = 0, to_b = 0;
   bool taken_a = false, taken_b = false;  // kEvent: delivered
   std::vector<PathStep> before, after_a, after_b;
+  // What the processor traces of both sides, decoded by libipt, say to it.
+  std::optional<bool> decoded_agrees = std::nullopt;
+  std::string decoded{};
 };
 
 // Where states first differ, to the instruction.
@@ -100,6 +103,13 @@ struct Repetition {
   unsigned runs = 0, same = 0, elsewhere = 0, gone = 0;
 };
 
+// One landing of a counter, for timelines.
+struct LandingSample {
+  uint64_t branches = 0;
+  uint64_t steps = 0;
+};
+constexpr size_t kLandingSamplesMax = 100'000;
+
 struct EnvironmentRow {
   std::string name, a, b, here;
 };
@@ -128,6 +138,7 @@ struct DivergeReport {
   std::optional<UserError> error;    // of a counter or a damaged log
   Repetition repetition;
   std::vector<EnvironmentRow> environment;
+  std::vector<LandingSample> landings_a, landings_b;  // of the first pass, up to the divergence
   std::vector<std::string> planted;
   std::vector<std::string> notes;
   std::vector<Cause> causes;  // likeliest first

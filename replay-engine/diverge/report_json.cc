@@ -22,7 +22,9 @@ json to_json(const Place& place) {
 }
 
 json to_json(const CodeLine& code) {
-  return {{"ip", hex(code.ip)}, {"bytes", code.bytes}, {"text", code.text}};
+  json j{{"ip", hex(code.ip)}, {"bytes", code.bytes}, {"text", code.text}};
+  if (!code.symbol.empty()) j["symbol"] = code.symbol;
+  return j;
 }
 
 json to_json(const std::vector<PathStep>& path) {
@@ -50,6 +52,8 @@ json to_json(const Fork& fork) {
          {"path_before", to_json(fork.before)},
          {"path_a", to_json(fork.after_a)},
          {"path_b", to_json(fork.after_b)}};
+  j["decoded"] = fork.decoded;
+  j["decoded_agrees"] = fork.decoded_agrees ? json(*fork.decoded_agrees) : json(nullptr);
   if (!fork.symbol.empty()) j["symbol"] = fork.symbol;
   return j;
 }

@@ -20,8 +20,12 @@ class Text {
     fork();
     input();
     trace();
-    log("log of a", r_.log_a);
-    log("log of b", r_.log_b);
+    if (r_.log_a.lines == r_.log_b.lines) {
+      log("The log of both", r_.log_a);
+    } else {
+      log("The log of a", r_.log_a);
+      log("The log of b", r_.log_b);
+    }
     health();
     environment();
     causes();
@@ -95,8 +99,8 @@ class Text {
 
   void path(const std::vector<PathStep>& steps) {
     for (const PathStep& step : steps)
-      line("    {:>12} {:#018x}  {}{}", step.point.instructions.value, step.point.rip,
-           step.event ? "(interrupt or exception before) " : "", step.code.text);
+      line("    {:>12} {:#018x}{}  {}", step.point.instructions.value, step.point.rip,
+           in(step.code.symbol), step.event ? "(takes an interrupt or exception)" : step.code.text);
   }
 
   void fork() {
@@ -126,6 +130,7 @@ class Text {
              in(f.symbol), f.ordinal, f.at.instructions.value, f.code.text);
         line("  a goes to {:#x}, b to {:#x}", f.to_a, f.to_b);
     }
+    if (!f.decoded.empty()) line("  {}", f.decoded);
     line("  before, on both sides:");
     path(f.before);
     line("  a goes on:");

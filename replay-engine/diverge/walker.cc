@@ -75,7 +75,10 @@ std::optional<WalkStop> Walker::advance(const hv::ExecutionPoint& point, Branche
     stop = faults_.step(*machine_);
     if (faults_.done() != done) return std::nullopt;
   } else if (const Branches bound = std::min(branches, faults_.next_at()); point.branches < bound) {
+    const uint64_t steps = lander_.counters().steps;
     landing_ = lander_.land(*machine_, point);
+    if (landings_.size() < kLandingSamplesMax)
+      landings_.push_back({point.branches.value, lander_.counters().steps - steps});
     return landing_.ok() ? std::nullopt : std::optional(WalkStop::kLost);
   } else {
     stop = machine_->run({.alarm = bound});
@@ -139,8 +142,8 @@ void Walker::pass_epoch() {
   recorded_trace_.reset();
 }
 
-bool Walker::trace() {
-  auto started = Witness::start(*machine_, {.check = true});
+bool Walker::trace(std::function<void(ByteSpan)> raw) {
+  auto started = Witness::start(*machine_, {.check = true, .raw = std::move(raw)});
   if (started.ok()) witness_ = std::move(started).value();
   return traced();
 }

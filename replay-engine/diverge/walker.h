@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "replay-engine/diverge/report.h"
 #include "replay-engine/diverge/side.h"
 #include "replay-engine/landing.h"
 #include "replay-engine/witness.h"
@@ -44,8 +45,10 @@ class Walker {
   const LandingResult& landing() const { return landing_; }
   std::string lost_text() const;
 
-  // Traces the machine from here on; false: it cannot be.
-  bool trace();
+  // Traces the machine from here on; false: it cannot be. `raw` gets the bytes too.
+  bool trace(std::function<void(ByteSpan)> raw = {});
+  // All of the trace has been handed over afterwards.
+  void end_trace() { witness_.reset(); }
   bool traced() const { return witness_ != nullptr; }
   // The path since the last call, or since trace(). Precondition: traced().
   ipt::EpochDigest cut_trace(uint64_t epoch) { return witness_->cut(epoch); }
@@ -55,6 +58,8 @@ class Walker {
   hv::Machine& machine() { return *machine_; }
   const hv::Machine& machine() const { return *machine_; }
   const Lander& lander() const { return lander_; }
+  // So far, at most kLandingSamplesMax.
+  std::vector<LandingSample> take_landings() { return std::move(landings_); }
   Feed& feed() { return feed_; }
   uint64_t inputs_applied() const { return inputs_; }
   uint64_t faults_planted() const { return faults_.done(); }
@@ -80,6 +85,7 @@ class Walker {
   LandingResult landing_;
   std::optional<Bytes> recorded_trace_;
   std::unique_ptr<Witness> witness_;  // goes before the machine does
+  std::vector<LandingSample> landings_;
   uint64_t inputs_ = 0;
   bool strayed_ = false;  // past an input's point without having met it
 };

@@ -137,6 +137,52 @@ case_cut_recording() {
   cmp -n "$(stat -c %s out)" out recorded.txt || fail "the console is not a beginning of the recorded one"
 }
 
+case_diverge() {
+  need_images
+  guest record 'echo hello from the guest' -o recording
+  expect_status 0
+  us diverge recording
+  expect_status 0
+  expect_line 'equal: no difference, [0-9]+ epochs compared'
+
+  us diverge recording --json --plant late-interrupt@30000000 --bundle bundle --perfetto trace.json
+  expect_status 6
+  mv out report.json
+  expect_json report.json schema understudy.diverge.v1
+  expect_json report.json verdict control-flow-differs
+  expect_json report.json confidence reproduced
+  expect_json report.json kind event
+  expect_json report.json taken_a true
+  expect_json report.json taken_b false
+  expect_json report.json decoded_agrees true
+  # Debian's kernel says itself what its functions are called.
+  grep -q '"symbol": "asm_sysvec_apic_timer_interrupt"' report.json || fail "no name for the handler"
+  grep -q '"traceEvents"' trace.json || fail "no timeline"
+  local file
+  for file in report.txt report.json timeline.txt perfetto.json log-a.txt log-b.txt; do
+    [[ -s bundle/$file ]] || fail "no $file in the bundle"
+  done
+
+  local segment
+  segment=$(find recording -name '*.uslog' | sort | tail -n 1)
+  printf 'damage' | dd of="$segment" bs=1 seek=$(($(stat -c %s "$segment") * 3 / 4)) conv=notrunc status=none
+  us diverge recording
+  expect_status 4
+  expect_line 'log-damaged: .*'
+}
+
+case_other_machine() {
+  need_images
+  guest record 'echo unreached' -o one --time-limit 1
+  expect_status 7
+  extra=more guest record 'echo unreached' -o two --time-limit 1
+  expect_status 7
+  us diverge one two
+  expect_error DIV-001 5
+  us diverge one --plant melt@1
+  expect_error DIV-003 2
+}
+
 case_changed_kernel() {
   need_images
   guest record 'echo unreached' -o recording --time-limit 1

@@ -38,6 +38,8 @@ DivergeReport planted(const std::string& text) {
     CHECK(report->fork->at == fork->at);
     CHECK(report->fork->to_a == fork->to_a);
     CHECK(report->fork->to_b == fork->to_b);
+    // And so does libipt, from both sides' traces.
+    CHECK(report->fork->decoded_agrees == true);
   }
   return *report;
 }
