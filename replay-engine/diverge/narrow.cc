@@ -145,18 +145,20 @@ class Narrower {
   }
 
   void step_to_effect() {
+    PathRing ring;
     for (uint64_t i = 0; i < kStepsToEffect; ++i) {
       const hv::ExecutionPoint before = a_->machine().point();
       const WalkStop in_a = a_->step(), in_b = b_->step();
       const bool cheap = a_->machine().point() != b_->machine().point() ||
                          a_->machine().vcpu().registers() != b_->machine().vcpu().registers();
       const bool look = cheap || i < kStepsWithDigests || i % kDigestsEvery == 0;
-      if (look && states_differ(*a_, *b_)) return note_effect(before);
+      if (look && states_differ(*a_, *b_)) return note_effect(before, ring);
+      ring.add(before, a_->machine().point());
       if (in_a != WalkStop::kStepped && in_b != WalkStop::kStepped) return;
     }
   }
 
-  void note_effect(const hv::ExecutionPoint& before) {
+  void note_effect(const hv::ExecutionPoint& before, const PathRing& ring) {
     result_.symbols = options_.symbols;
     if (result_.symbols == nullptr)
       if (auto own = Symbols::from_guest(a_->machine().memory()))
@@ -169,7 +171,7 @@ class Narrower {
                     .differs = differing(digests_of(a_->machine()), digests_of(b_->machine())),
                     .state = state_difference(a_->machine(), b_->machine())};
     if (result_.effect->after_a.rip == result_.effect->after_b.rip) return;
-    result_.fork = fork_here(before, *a_, *b_, {});
+    result_.fork = fork_here(before, *a_, *b_, ring);
   }
 
   // True: found, here or before.

@@ -78,23 +78,52 @@ std::optional<Tokens> tokens_at(const Image& image, uint64_t zero) {
   return tokens;
 }
 
-// kallsyms_markers: where every 256th name begins; ascending from 0, right before the tokens.
-std::vector<uint32_t> markers_before(const Image& image, uint64_t table, uint64_t& begin) {
-  std::vector<uint32_t> markers;
+struct Markers {
+  uint64_t at = 0;
+  std::vector<uint32_t> values;
+};
+
+// The `count` markers that end at `end`, perhaps with padding to 8; ascending from 0.
+std::optional<Markers> markers_at(const Image& image, uint64_t end, uint64_t count) {
+  for (const uint64_t padding : {0, 4}) {
+    const uint64_t size = 4 * count + padding;
+    if (end < size || image.get<uint32_t>(end - size) != 0) continue;
+    Markers markers{.at = end - size};
+    for (uint64_t i = 0; i < count; ++i) {
+      const auto value = image.get<uint32_t>(markers.at + 4 * i);
+      if (i != 0 && value <= markers.values.back()) break;
+      markers.values.push_back(value);
+    }
+    if (markers.values.size() == count) return markers;
+  }
+  return std::nullopt;
+}
+
+// kallsyms_markers: where every 256th name begins. Between them and the tokens newer kernels have
+// three bytes a symbol, kallsyms_seqs_of_names, whose size says how many markers there are.
+std::optional<Markers> markers_before_seqs(const Image& image, uint64_t table) {
+  constexpr uint64_t kFewest = 1024, kMost = 3 * uint64_t{kSymbolsMax};
+  for (uint64_t gap = kFewest; gap < kMost && gap < table; gap += 8) {
+    const uint64_t most = (gap / 3 + 255) / 256, least = ((gap - 7) / 3 + 255) / 256;
+    for (uint64_t count = least; count <= most; ++count)
+      if (count > 3)
+        if (auto markers = markers_at(image, table - gap, count)) return markers;
+  }
+  return std::nullopt;
+}
+
+// Older kernels: right before the tokens, back to the 0 they begin with.
+std::optional<Markers> markers_before(const Image& image, uint64_t table) {
+  uint64_t count = 0;
   uint64_t at = table;
-  if (at >= 4 && image.get<uint32_t>(at - 4) == 0) at -= 4;  // padding to 8
-  uint32_t last = ~uint32_t{0};
-  while (at >= 4 && markers.size() < kSymbolsMax / 256) {
+  if (at >= 4 && image.get<uint32_t>(at - 4) == 0) at -= 4;
+  for (uint32_t last = ~uint32_t{0}; at >= 4 && last != 0; ++count) {
     at -= 4;
     const auto value = image.get<uint32_t>(at);
-    if (value >= last) return {};
-    markers.push_back(last = value);
-    if (value == 0) break;
+    if (value >= last) return std::nullopt;
+    last = value;
   }
-  if (last != 0) return {};
-  begin = at;
-  std::reverse(markers.begin(), markers.end());
-  return markers;
+  return count > 3 ? markers_at(image, table, count) : std::nullopt;
 }
 
 // A name's packed length, and past it; 0 where there is none.
@@ -124,12 +153,12 @@ struct Tables {
 
 // kallsyms_num_syms stands 8 bytes before the names, kallsyms_relative_base 8 before that, and the
 // offsets before both.
-std::optional<Tables> tables_before(const Image& image, const std::vector<uint32_t>& markers,
-                                    uint64_t markers_at) {
+std::optional<Tables> tables_before(const Image& image, const Markers& found) {
   constexpr uint64_t kLastNamesMax = 256 * 128;
+  const std::vector<uint32_t>& markers = found.values;
   const uint64_t least = markers.back() + uint64_t{8};
-  for (uint64_t back = least; back < least + kLastNamesMax && back <= markers_at; ++back) {
-    const uint64_t at = markers_at - back;
+  for (uint64_t back = least; back < least + kLastNamesMax && back <= found.at; ++back) {
+    const uint64_t at = found.at - back;
     if (at % 8 != 0) continue;
     const auto count = image.get<uint32_t>(at);
     if (count <= (markers.size() - 1) * 256 || count > markers.size() * 256) continue;
@@ -188,10 +217,10 @@ std::optional<Symbols> Symbols::from_guest(const hv::GuestMemory& memory) {
   for (uint64_t at = image.find(kDigits, 0); at < image.size(); at = image.find(kDigits, at + 1)) {
     const auto tokens = tokens_at(image, at);
     if (!tokens) continue;
-    uint64_t markers_at = 0;
-    const auto markers = markers_before(image, tokens->table, markers_at);
-    if (markers.empty()) continue;
-    const auto tables = tables_before(image, markers, markers_at);
+    auto markers = markers_before(image, tokens->table);
+    if (!markers) markers = markers_before_seqs(image, tokens->table);
+    if (!markers) continue;
+    const auto tables = tables_before(image, *markers);
     if (!tables) continue;
     Symbols symbols;
     uint64_t name_at = tables->names;

@@ -16,7 +16,7 @@ class Symbols {
  public:
   // Lines of "ADDRESS TYPE NAME", code only. Errors: DIV-004 it cannot be read or holds none.
   static Result<Symbols> load(const std::string& path);
-  // The layout of Linux 4.20 to 6.1 with relative offsets, found by its table of tokens; nothing
+  // The layout of Linux 4.20 to 6.3 with relative offsets, found by its table of tokens; nothing
   // for other kernels. Every table is checked against the others before it is believed.
   static std::optional<Symbols> from_guest(const hv::GuestMemory& memory);
 
