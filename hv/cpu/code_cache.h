@@ -88,7 +88,12 @@ inline Block* quick_find(const Cpu& c, uint64_t rip) {
   const ItlbEntry& e = c.itlb[(rip >> 12) & (kItlbEntries - 1)];
   if (e.tag != (rip & ~kPageMask)) return nullptr;
   Block* block = e.page->at[rip & kPageMask];
-  if (block == nullptr || block->mode != c.mode || block->crosses_page) return nullptr;
+  if (block == nullptr || block->mode != c.mode) return nullptr;
+  if (block->crosses_page) {
+    const ItlbEntry& second = c.itlb[((rip >> 12) + 1) & (kItlbEntries - 1)];
+    if (second.tag != (rip | kPageMask) + 1 || (second.phys_page & ~kPageMask) != block->phys2)
+      return nullptr;
+  }
   return block;
 }
 

@@ -18,7 +18,8 @@ const Op* follow_slowly(Cpu& c, const Op* op) {
   const bool may_link = (links.may_link & bit) != 0;
   if (!must_stop(c) && c.mode.is64()) {
     if (Block* next = quick_find(c, c.regs[kRipBase])) {
-      if (may_link) *slot = next;
+      // Where a second page lies has to be looked up each time.
+      if (may_link && !next->crosses_page) *slot = next;
       US_GOTO(c, next->ops);
     }
   }

@@ -64,7 +64,10 @@ const Op* stop_at(Cpu& c, uint64_t rip) {
 }
 
 const Op* look_up(Cpu& c, Block* block) {
-  return stop_at(c, c.regs[kRipBase] + (block->phys & kPageMask));
+  const uint64_t rip = c.regs[kRipBase] + (block->phys & kPageMask);
+  Block* const found = quick_find(c, rip);
+  if (found == nullptr) return stop_at(c, rip);
+  US_TAIL return go_to_block(c, found);
 }
 
 const Op* find_target(Cpu& c, JumpSlot* slot) {

@@ -28,7 +28,7 @@ const Op* count_run(Cpu& c, const Op* op) {
 
 bool translatable(const Block& block) {
   constexpr uint32_t kNever = Mode::kTrace | Mode::kSingle;
-  return block.mode.is64() && (block.mode.bits & kNever) == 0 && !block.crosses_page;
+  return block.mode.is64() && (block.mode.bits & kNever) == 0;
 }
 
 }  // namespace
@@ -42,7 +42,7 @@ Translator::~Translator() { cpu_.code->observe(nullptr); }
 
 void Translator::inserted(Block& block) {
   block.first = block.ops[0].fn;
-  block.entry = block.crosses_page ? unit_.look_up_entry() : unit_.interpreter_entry();
+  block.entry = unit_.entry_of_cold(block);
   if (translatable(block)) block.ops[0].fn = &count_run;
 }
 
@@ -73,7 +73,7 @@ void Translator::withdraw(Page& page) {
     for (JumpSlot* slot : unit.slots) slot->code = slot->unlinked;
     Block& head = *unit.head;
     head.translated = false;
-    head.entry = unit_.interpreter_entry();
+    head.entry = unit_.entry_of_cold(head);
     head.heat = 0;
     head.ops[0].fn = &count_run;
     ++counters_.withdrawn;

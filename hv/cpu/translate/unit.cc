@@ -1,6 +1,7 @@
 #include "hv/cpu/translate/unit.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "hv/cpu/control.h"
@@ -76,7 +77,7 @@ bool Unit::translate(Block& head, FinishedUnit& out) {
 // --- What belongs to the unit
 
 bool Unit::add_block(Block& block) {
-  if (block.crosses_page || block.op_count == 0) return false;
+  if (block.op_count == 0) return false;
   UnitBlock& b = blocks_.emplace_back();
   b.block = &block;
   b.offset = static_cast<uint32_t>(block.phys & kPageMask);
@@ -92,6 +93,15 @@ bool Unit::add_block(Block& block) {
 bool Unit::read_steps(UnitBlock& b) {
   const Block& block = *b.block;
   const uint8_t* bytes = cpu_.memory.host(GuestPhys(block.phys));
+  uint8_t gathered[16] = {};
+  if (block.crosses_page) {
+    if (!cpu_.memory.contains(GuestPhys(block.phys2), sizeof gathered)) return false;
+    const size_t left = kPageSize - b.offset;
+    if (left >= sizeof gathered || block.size > sizeof gathered) return false;
+    std::memcpy(gathered, bytes, left);
+    std::memcpy(gathered + left, cpu_.memory.host(GuestPhys(block.phys2)), sizeof gathered - left);
+    bytes = gathered;
+  }
   for (uint32_t i = 0; i < block.op_count; ++i) {
     Step& s = b.steps.emplace_back();
     s.op = block.ops + i;
@@ -185,7 +195,7 @@ void Unit::mark_live_flags(UnitBlock& b) {
       live = false;
     }
   }
-  b.kills_flags = !live;
+  b.kills_flags = !live && !b.block->crosses_page;
 }
 
 void Unit::note_xmm(const Insn& in) {
@@ -216,6 +226,7 @@ void Unit::write_block(size_t index) {
     L(stop);
     interpret_rest(b, 0);
   });
+  if (b.block->crosses_page) check_second_page(b);
   for (size_t i = 0; i + 1 < b.steps.size(); ++i) write_step(b, b.steps[i]);
   write_end(b, b.steps.back());
 }

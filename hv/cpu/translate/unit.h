@@ -53,9 +53,10 @@ class Unit : public Emitter {
   bool translate(Block& head, FinishedUnit& out);
   bool has_room() const;
   void forget_all();
-  // Entries of blocks that are not translated.
-  const void* interpreter_entry() const { return stubs_.go_to_block; }
-  const void* look_up_entry() const { return stubs_.look_up; }
+  // Where translated code goes for a block that is not translated.
+  const void* entry_of_cold(const Block& block) const {
+    return block.crosses_page ? stubs_.look_up : stubs_.go_to_block;
+  }
 
  private:
   // --- unit.cc: what belongs to the unit
@@ -85,6 +86,9 @@ class Unit : public Emitter {
   // The same for an address in RAX; `miss_ends`: the step ends the block, so a miss leaves.
   void checked_address(UnitBlock& b, Step& s, unsigned size, bool write, bool miss_ends = false);
   void load_xmm();
+  // A block whose instruction goes on in the next page: what was decoded is right only while that
+  // page is where it was. Otherwise to the run loop.
+  void check_second_page(const UnitBlock& b);
   void store_xmm();
   void run_cold_step(UnitBlock& b, Step& s, Xbyak::Label& miss);
 

@@ -112,6 +112,32 @@ void Unit::find_block(Label& miss) {
   and_(rax, -0x1000);
 }
 
+void Unit::check_second_page(const UnitBlock& b) {
+  Label& moved = new_label();
+  mov(rax, home(kRipBase));
+  add(rax, static_cast<uint32_t>(kPageSize));
+  mov(rcx, rax);
+  shr(rcx, 12);
+  movzx(ecx, cl);
+  lea(rcx, ptr[rcx + rcx * 2]);
+  mov(rdx, qword[rbp + layout_.itlb]);
+  lea(rcx, ptr[rdx + rcx * 8]);
+  cmp(rax, qword[rcx + static_cast<int>(offsetof(ItlbEntry, tag))]);
+  jne(moved, T_NEAR);
+  mov(rdx, qword[rcx + static_cast<int>(offsetof(ItlbEntry, phys_page))]);
+  and_(rdx, -0x1000);
+  mov(rax, b.block->phys2);
+  cmp(rax, rdx);
+  jne(moved, T_NEAR);
+  cold_.push_back([this, &b, &moved] {
+    L(moved);
+    store_xmm();
+    mov(rax, home(kRipBase));
+    add(rax, b.offset);
+    jmp(stubs_.stop, T_NEAR);
+  });
+}
+
 // Goes to RAX; everything is counted and in its place.
 void Unit::jump_to_rip() {
   Label& miss = new_label();

@@ -17,6 +17,8 @@ namespace {
 
 using namespace hv;
 
+constexpr uint64_t kResume = 0x2e'0000, kFaultsLeft = kTicksAt + 8;
+
 struct Counts {
   uint64_t programs = 0, stops = 0, instructions = 0, interrupts = 0, units = 0, withdrawn = 0;
 };
@@ -24,11 +26,17 @@ struct Counts {
 void prepare(test::Guest& guest, const std::vector<uint8_t>& program, uint64_t seed) {
   guest.enter_long_mode();
   guest.cpu().cr4 |= cr4::kOsxmmexcpt;
-  for (const unsigned vector : {0u, 6u})  // MOV [RSP], R14; IRETQ
-    guest.put(test::handler_of(vector), {0x4c, 0x89, 0x34, 0x24, 0x48, 0xcf});
-  for (const unsigned vector : {13u, 14u})  // ADD RSP, 8 first
-    guest.put(test::handler_of(vector),
-              {0x48, 0x83, 0xc4, 0x08, 0x4c, 0x89, 0x34, 0x24, 0x48, 0xcf});
+  // Faults go on at R14, a thousand times: DEC DWORD [kFaultsLeft]; JZ to HLT; ADD RSP, 8 where
+  // there is an error code; MOV [RSP], R14; IRETQ.
+  guest.put(kResume, {0x48, 0x83, 0xc4, 0x08, 0xff, 0x0c, 0x25, 0x08, 0x00, 0x2f,
+                      0x00, 0x74, 0x06, 0x4c, 0x89, 0x34, 0x24, 0x48, 0xcf, 0xf4});
+  guest.poke32(kFaultsLeft, 1000);
+  for (const unsigned vector : {0u, 6u, 13u, 14u}) {
+    const uint64_t to = kResume + (vector >= 13 ? 0 : 4);
+    guest.put(test::handler_of(vector), {0xe9});
+    guest.poke32(test::handler_of(vector) + 1,
+                 static_cast<uint32_t>(to - test::handler_of(vector) - 5));
+  }
   guest.put(test::handler_of(kTickVector),  // INC QWORD [kTicksAt]; IRETQ
             {0x48, 0xff, 0x04, 0x25, kTicksAt & 0xff, (kTicksAt >> 8) & 0xff,
              (kTicksAt >> 16) & 0xff, 0, 0x48, 0xcf});
@@ -55,7 +63,8 @@ bool same_memory(test::Guest& a, test::Guest& b) {
     return std::memcmp(a.memory->host(GuestPhys(at)), b.memory->host(GuestPhys(at)), size) == 0;
   };
   return same(kDataAt - 0x1000, kDataBytes + 0x2000) && same(kProgramAt, 1 << 16) &&
-         same(test::kStackTop - 0x2000, 0x2000) && same(kTicksAt, 8) && same(test::kPml4At, 0x4000);
+         same(test::kStackTop - 0x2000, 0x2000) && same(kTicksAt, 16) &&
+         same(test::kPml4At, 0x4000);
 }
 
 // Both go on to the same place: some branches, or some single steps. True: the program goes on.
