@@ -204,12 +204,13 @@ Registers SoftVcpu::registers() const {
 
 void SoftVcpu::set_registers(const Registers& r) {
   Cpu& c = *cpu_;
+  const uint64_t before = linear_ip(c, c.rip);
   for (unsigned i = 0; i < 16; ++i) c.regs[i] = r.gpr[i];
   c.rip = r.rip;
   set_arithmetic_flags(c, r.rflags);
   c.rflags_other = (r.rflags & ~flag::kArithmetic) | flag::kOne;
   refresh();
-  move_trace();
+  if (linear_ip(c, c.rip) != before) move_trace();
 }
 
 }  // namespace us::hv

@@ -99,6 +99,29 @@ case_pair_secondary_killed() {
   clean_disk
 }
 
+# A bit of the secondary's registers flips while it follows: seen at the next epoch, and mended.
+case_pair_diverged() {
+  make_pair
+  printf '[ipt]\ncheck = true\n' >>vm.toml
+  standby --plant-fault 400
+  primary
+  wait_until "the divergence" grep -q '^understudy: alone: .*diverged' primary.err
+  "$UNDERSTUDY" status pair --json >status.json
+  expect_json status.json divergences 1
+  grep -q '"last_divergence": "epoch [0-9]* differs in ' status.json || {
+    cat status.json
+    fail "status does not say what differed"
+  }
+  end_of "$primary"
+  expect_status 0
+  [[ $(grep -c '^understudy: protected' primary.err) == 2 ]] || fail "not protected a second time"
+  all_ticks primary.out
+  end_of "$standby"
+  expect_status 0
+  grep -q "final digest .* on both sides" standby.err || fail "the mended side did not see the same end"
+  clean_disk
+}
+
 case_pair_failover() {
   make_pair
   standby

@@ -47,7 +47,9 @@ struct Pair {
   std::unique_ptr<hv::Machine> machine;
   std::unique_ptr<FtLive> live;
 
-  Pair(uint64_t rounds, bool tls) {
+  std::function<void()> after_session;
+
+  Pair(uint64_t rounds, bool tls, bool ipt_check = false) {
     standby_base = base_of("standby", arbiter, tls);
     live_base = base_of("primary", arbiter, tls);
     standby = std::make_unique<replay::StandbyDriver>(standby_base->pair, standby_base->gate,
@@ -57,10 +59,12 @@ struct Pair {
     follower = std::thread([this] {
       session = standby->wait_session();
       if (session) shadow = follow_session(*standby_base, *standby, *session, "");
+      if (after_session) after_session();
     });
     machine = replay::test::payload_machine(live_base->gate, rounds);
     VmConfig config;
     config.name = "pair";
+    config.ipt_check = ipt_check;
     REQUIRE(live_base->arbiter->claim(1).verdict == replay::ClaimVerdict::kWon);
     live = std::make_unique<FtLive>(*live_base, 1, config, machine->config());
     REQUIRE(live->enable("127.0.0.1:" + std::to_string(*port)).ok());
@@ -114,6 +118,45 @@ TEST_CASE(
   CHECK(pair.shadow.machine->point() == pair.machine->point());
   CHECK(pair.shadow.machine->register_digest().hex() == pair.machine->register_digest().hex());
   CHECK(pair.shadow.machine->memory_digest().hex() == pair.machine->memory_digest().hex());
+}
+
+TEST_CASE(
+    "paths are compared where the primary asks for it, and both sides count the same epochs") {
+  Pair pair(kLong, true, true);
+  const replay::EndOfInputs end = pair.run();
+  CHECK(end.kind == EndKind::kGuestPoweredOff);
+  INFO(pair.shadow.end.detail);
+  CHECK(pair.shadow.end.kind == EndKind::kGuestPoweredOff);
+  CHECK(pair.shadow.traced.epochs > 0);
+  CHECK(pair.shadow.traced.unknown == 0);
+  CHECK(pair.shadow.traced.counter_mismatches == 0);
+  CHECK(pair.shadow.traced.epochs == pair.shadow.verified_epochs);
+}
+
+TEST_CASE(
+    "a fault in the secondary is noticed at the next epoch, and the primary runs to its end") {
+  for (const bool traced : {false, true}) {
+    CAPTURE(traced);
+    Pair pair(kLong, true, traced);
+    uint64_t epoch_at_fault = 0, inputs = 0;
+    pair.standby_base->meddle = [&](hv::Machine& machine) {
+      if (++inputs != 30) return;
+      hv::Registers registers = machine.vcpu().registers();
+      registers.gpr[12] ^= 1;  // the payload does not use it: nothing but a digest can tell
+      machine.vcpu().set_registers(registers);
+      epoch_at_fault = machine.now().value;
+    };
+    pair.after_session = [&] { pair.standby->side().diverged(pair.session->log, "it differs"); };
+    const replay::EndOfInputs end = pair.run();
+    CHECK(end.kind == EndKind::kGuestPoweredOff);
+    CHECK(pair.shadow.end.kind == EndKind::kDiverged);
+    CHECK(pair.shadow.end.detail.find("differs in registers") != std::string::npos);
+    // One epoch is 10 ms of guest time; an anchor may be 4 ms past its end.
+    REQUIRE(pair.shadow.machine != nullptr);
+    CHECK(pair.shadow.machine->now().value - epoch_at_fault <= 15'000'000);
+    CHECK(pair.live->status().divergences == 1);
+    CHECK(pair.live->status().last_divergence == "it differs");
+  }
 }
 
 TEST_CASE("a primary that lost the arbiter while it was away is fenced when its secondary goes") {
