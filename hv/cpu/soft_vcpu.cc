@@ -34,7 +34,7 @@ class SteppingScope {
 
 SoftVcpu::SoftVcpu(GuestMemory& memory, Bus& bus, Executor executor)
     : cpu_(std::make_unique<Cpu>(memory, bus)) {
-  if (executor == Executor::kTranslate)
+  if (executor == Executor::kTranslate && Translator::fits_host())
     translator_ = std::make_unique<Translator>(*cpu_, translate_after());
   refresh();
 }

@@ -14,6 +14,9 @@ namespace us::hv {
 
 class Translator final : public BlockObserver {
  public:
+  // Whether this host leaves undefined flags as translated code relies on; if not, interpret.
+  static bool fits_host();
+
   // Watches the code cache of `cpu` from now on; ends before it. Blocks are interpreted `hot` times
   // before they are translated.
   Translator(Cpu& cpu, uint32_t hot);
