@@ -2,12 +2,13 @@
 # costs.sh [ROUNDS [PART...]]: what recording and replaying cost, in turns within ROUNDS (5) rounds so that a slow moment of
 # the host hits all alike: processor seconds (user and system) and wall seconds of run, record and replay,
 # bound by the processor and by disk and network; then log bytes of boot, of idling at 250 Hz, of a download; and
-# how long the replay of an idle time takes. Medians, and their ratios. Parts: boot, idle, download,
-# processor, io; without any, all.
+# how long the replay of an idle time takes; and what recording costs with the guest traced (--ipt-check), boot
+# and bound by the processor. Medians, and their ratios. Parts: boot, idle, download, processor, io, trace;
+# without any, all.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 rounds=${1:-5}
 shift $(($# > 0))
-parts=${*:-boot idle download processor io}
+parts=${*:-boot idle download processor io trace}
 idle_seconds=${IDLE_SECONDS:-60}
 download_mib=8
 cd "$work"
@@ -39,6 +40,19 @@ compare() {
   done
   awk -v u="$(median "$what-run" 1)" -v r="$(median "$what-record" 1)" -v p="$(median "$what-replay" 1)" \
     'BEGIN { printf "  record/run %.3f, replay/record %.3f (processor time)\n", r / u, p / r }'
+}
+
+# trace_cost WHAT COMMAND_LINE: recording, the guest traced against not.
+trace_cost() {
+  local what=$1 round
+  guest_of "$2"
+  for ((round = 0; round < rounds; ++round)); do
+    rm -rf "$what-off-recording" "$what-on-recording"
+    cost "$what-off" "$UNDERSTUDY" -q record -o "$what-off-recording" --no-ipt-check "${guest[@]}"
+    cost "$what-on" "$UNDERSTUDY" -q record -o "$what-on-recording" --ipt-check "${guest[@]}"
+  done
+  awk -v a="$(median "$what-off" 1)" -v b="$(median "$what-on" 1)" -v w="$what" -v n="$rounds" \
+    'BEGIN { printf "recording %s: %.2f s not traced, %.2f s traced, ratio %.3f (processor time, medians of %d)\n", w, a, b, b / a, n }'
 }
 
 bytes_of() { json <("$UNDERSTUDY" log info --json "$1") bytes; }
@@ -101,6 +115,10 @@ for part in $parts; do
       head -c 67108864 /dev/urandom >disk.img
       compare disk-and-network "us.url=http://10.0.2.2:$web_port/random \"us.run=us-bench -s 25 diskread diskread4k diskwrite; wget -q -O - http://10.0.2.2:$web_port/random | wc -c\"" \
         --disk disk.img --net slirp
+      ;;
+    trace)
+      trace_cost boot-traced 'us.ip=none us.run=true'
+      trace_cost processor-traced 'us.ip=none "us.run=us-bench -s 8 cpu"'
       ;;
     *) fail "no such part: $part" ;;
   esac

@@ -28,6 +28,33 @@ case_disk() {
   e2fsck -f -n disk.img >e2fsck.txt 2>&1 || { cat e2fsck.txt; fail "e2fsck finds errors"; }
 }
 
+# The guest's path, traced: recorded, counted, and verified where another processor packs it, or loses some.
+case_traced() {
+  local branches
+  need_images
+  guest record 'echo traced' -o rec --ipt-check --trace-out guest.pt --stats record.json
+  expect_status 0
+  expect_json record.json ipt_epochs '[1-9][0-9]*'
+  expect_json record.json ipt_unknown 0
+  expect_json record.json ipt_counter_mismatches 0
+  branches=$(sed -n 's/^ *"branches": *\([0-9]*\).*/\1/p' record.json)
+  us trace stat guest.pt --json
+  expect_status 0
+  cp out stat.json
+  expect_json stat.json tnt_bits "$branches"
+  expect_json stat.json errors 0
+  us replay rec --ipt-model-seed 7 --stats replay.json
+  expect_status 0
+  expect_json replay.json ipt_unknown 0
+  expect_json replay.json ipt_epochs "$(sed -n 's/^ *"ipt_epochs": *\([0-9]*\).*/\1/p' record.json)"
+  us replay rec --ipt-model-buffer 64K --stats lossy.json
+  expect_status 0
+  expect_json lossy.json ipt_unknown '[1-9][0-9]*'
+  expect_json lossy.json divergences 0
+  us replay rec --no-ipt-check --trace-out missing/guest.pt
+  expect_error TRACE-003 3
+}
+
 case_dhcp() {
   need_images
   guest run 'ip -4 -o address show dev eth0; ping -c 2 10.0.2.2' --net slirp
@@ -169,6 +196,29 @@ case_diverge() {
   us diverge recording
   expect_status 4
   expect_line 'log-damaged: .*'
+}
+
+# A secondary whose registers lose a bit keeps the log; executed again it agrees with the primary.
+case_kept_log() {
+  make_pair
+  standby --keep-log kept --plant-fault 400
+  primary
+  wait_until "the divergence" grep -q '^understudy: log-kept' standby.err
+  end_of "$primary"
+  expect_status 0
+  end_of "$standby"
+  expect_status 0
+  [[ $(ls kept) == session-* && $(ls kept | wc -l) == 1 ]] || fail "not one kept log, but $(ls kept)"
+  us diverge kept/session-* --json
+  mv out report.json
+  expect_status 0
+  expect_json report.json verdict equal
+  grep -q '"epoch [0-9]* differs in ' report.json || fail "the note of why it was kept is not there"
+  grep -q '"cause": "a fault that passed' report.json || fail "no cause named"
+  us diverge kept/session-* --json --plant register@0:rbx:3
+  mv out report.json
+  expect_status 6
+  expect_json report.json confidence reproduced
 }
 
 case_other_machine() {
