@@ -37,7 +37,9 @@ struct Fault {
 
 // One software TLB entry. Tags hold the page's virtual address, or kNoTag. host = va + delta.
 struct TlbEntry {
-  static constexpr uint64_t kNoTag = 1;
+  // Equal to no address without its low twelve bits, nor to one without its bits 4 to 11, which is
+  // what operands that must be aligned are compared by.
+  static constexpr uint64_t kNoTag = 0x10;
   uint64_t read_tag = kNoTag;
   uint64_t write_tag = kNoTag;  // set only for dirty, writable pages without decoded code
   uint64_t delta = 0;

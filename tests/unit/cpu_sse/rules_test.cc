@@ -239,6 +239,18 @@ TEST_CASE("a misaligned operand raises #GP for MOVAPS and ADDPS but not for MOVU
   CHECK(guest.cpu().exit == Exit::kContinue);
 }
 
+TEST_CASE("a misaligned operand in page 0 faults though no TLB entry was ever filled") {
+  for (uint64_t at = 1; at < 16; ++at) {
+    Guest guest;
+    guest.load({}, 0);
+    guest.cpu().regs[hv::kRbx] = at;
+    REQUIRE(guest.run({0x0f, 0x28, 0x03}));  // MOVAPS XMM0, [RBX]
+    CHECK(guest.cpu().exit == Exit::kFault);
+    REQUIRE(guest.run({0x0f, 0x29, 0x03}));
+    CHECK(guest.cpu().exit == Exit::kFault);
+  }
+}
+
 TEST_CASE("an unaligned store over a page boundary stores all its bytes") {
   Guest guest;
   MachineState s;
