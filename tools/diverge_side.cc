@@ -3,7 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "hv/machine_config.h"
+#include "hv/snapshot.h"
 #include "logchannel/log_reader.h"
+#include "tools/kept_log.h"
 
 namespace us::tools {
 namespace {
@@ -30,6 +32,56 @@ Bytes encoded(hv::MachineConfig config) {
   return out.take();
 }
 
+// A log that a secondary kept: its description, up to the first section of the machine's state,
+// which stays in `next`. Nothing in `next`: an ordinary recording.
+replay::Sections description_before_state(log::LogStream& stream,
+                                          std::optional<log::Record>& next) {
+  constexpr uint64_t kBytesMost = 1 << 20;
+  replay::Sections sections;
+  for (uint64_t bytes = 0; bytes <= kBytesMost;) {
+    auto record = stream.next();
+    if (!record.ok() || !record->has_value()) break;
+    auto* section = std::get_if<log::Section>(&(*record)->body);
+    if (section == nullptr) break;
+    if (section->name == "snapshot") {
+      next = std::move(**record);
+      break;
+    }
+    bytes += section->data.size();
+    sections[section->name] = std::move(section->data);
+  }
+  return sections;
+}
+
+// The machine as the primary sent it.
+Result<std::unique_ptr<hv::Machine>> machine_from_state(const std::string& folder,
+                                                        hv::OutputSink& sink) {
+  auto reader = log::LogReader::open(folder);
+  if (!reader.ok()) return reader.error();
+  std::optional<log::Record> next;
+  description_before_state(**reader, next);
+  StateReader state(**reader, next);
+  return hv::read_snapshot([&](std::span<uint8_t> out) { return state.read(out); }, sink);
+}
+
+// What a secondary was told of the VM: no boot files, they are in its memory by then.
+Result<RecordedVm> describe_kept(const replay::Sections& sections) {
+  RecordedVm vm;
+  auto config = parse_vm_config(text_of(sections, "vm"), "the kept log's vm section");
+  if (!config.ok()) return config.error();
+  vm.config = std::move(config).value();
+  const auto machine = sections.find("machine");
+  ByteReader reader(machine == sections.end() ? ByteSpan() : ByteSpan(machine->second));
+  vm.machine = hv::decode_machine_config(reader);
+  if (!reader.failed()) return vm;
+  return UserError{.id = "LOG-022",
+                   .exit_code = ExitCode::kLogUnreadable,
+                   .what = "the recording does not describe its machine",
+                   .seen = "section \"machine\" is missing or damaged",
+                   .needed = "sections vm and machine before the state",
+                   .mend = "keep the log again with this build"};
+}
+
 std::string host_row(const RecordedSide& side, const char* key) {
   const auto host = nlohmann::json::parse(text_of(side.sections, "host"), nullptr, false);
   if (!host.is_object() || !host.contains(key)) return "unknown";
@@ -42,17 +94,46 @@ std::string seed_of(const RecordedSide& side) {
 
 }  // namespace
 
-Result<RecordedSide> open_side(const std::string& name, const SideOptions& options) {
-  RecordedSide recorded{.folder = options.folder};
-  auto reader = log::LogReader::open(options.folder);
+namespace {
+
+// Fills in description and how to make the machine, for both kinds of recording.
+Status describe(RecordedSide& recorded) {
+  auto reader = log::LogReader::open(recorded.folder);
+  if (!reader.ok()) return reader.error();
+  std::optional<log::Record> state;
+  recorded.sections = description_before_state(**reader, state);
+  if (state) {
+    auto vm = describe_kept(recorded.sections);
+    if (!vm.ok()) return vm.error();
+    recorded.vm = std::move(vm).value();
+    recorded.side.make_machine = [folder = recorded.folder](hv::OutputSink& sink) {
+      return machine_from_state(folder, sink);
+    };
+    return Done{};
+  }
+  reader = log::LogReader::open(recorded.folder);
   if (!reader.ok()) return reader.error();
   auto opening = replay::read_opening(**reader);
   if (!opening.ok()) return opening.error();
-  auto vm = read_description(options.folder, opening->sections);
+  auto vm = read_description(recorded.folder, opening->sections);
   if (!vm.ok()) return vm.error();
   recorded.vm = std::move(vm).value();
   recorded.sections = std::move(opening->sections);
+  recorded.side.make_machine = [machine = recorded.vm.machine, boot = recorded.vm.boot](
+                                   hv::OutputSink& sink) -> Result<std::unique_ptr<hv::Machine>> {
+    auto made = hv::Machine::create(machine, sink);
+    if (!made.ok()) return made.error();
+    if (const Status s = (*made)->boot(boot); !s.ok()) return s.error();
+    return made;
+  };
+  return Done{};
+}
 
+}  // namespace
+
+Result<RecordedSide> open_side(const std::string& name, const SideOptions& options) {
+  RecordedSide recorded{.folder = options.folder};
+  if (const Status s = describe(recorded); !s.ok()) return s.error();
   std::vector<std::string> paths = options.images;
   for (size_t i = paths.size(); i < recorded.vm.config.disks.size(); ++i)
     paths.push_back(recorded.vm.config.disks[i].path);
@@ -64,13 +145,6 @@ Result<RecordedSide> open_side(const std::string& name, const SideOptions& optio
     auto log = log::LogReader::open(folder);
     if (!log.ok()) return log.error();
     return std::unique_ptr<log::LogStream>(std::move(log).value());
-  };
-  side.make_machine = [machine = recorded.vm.machine, boot = recorded.vm.boot](
-                          hv::OutputSink& sink) -> Result<std::unique_ptr<hv::Machine>> {
-    auto made = hv::Machine::create(machine, sink);
-    if (!made.ok()) return made.error();
-    if (const Status s = (*made)->boot(boot); !s.ok()) return s.error();
-    return made;
   };
   side.re_read = [images = recorded.images](uint8_t device, uint64_t offset, uint64_t length,
                                             uint32_t crc) {
@@ -94,7 +168,9 @@ Status check_comparable(const RecordedSide& a, const RecordedSide& b) {
                           b.vm.machine.memory_bytes >> 20)
             : "other disks, networks or devices");
   const std::string boot_a = text_of(a.sections, "boot"), boot_b = text_of(b.sections, "boot");
-  if (boot_a != boot_b) return other_machine(a, b, boot_a + " against " + boot_b);
+  // A secondary's kept log begins in the middle: its logs will tell.
+  if (!boot_a.empty() && !boot_b.empty() && boot_a != boot_b)
+    return other_machine(a, b, boot_a + " against " + boot_b);
   return Done{};
 }
 

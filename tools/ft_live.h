@@ -45,6 +45,8 @@ struct FtBase {
   std::optional<bool> ipt_check = {};
   // Tests: called before each input of a session that is followed here.
   std::function<void(hv::Machine&)> meddle = {};
+  // A folder for what sessions received, where they diverged (tools/kept_log.h); empty: none.
+  std::string keep_log = {};
   GuestHandle guest;
   replay::OutputGate gate;
   std::unique_ptr<log::Network> network;

@@ -1,6 +1,9 @@
 #include "tools/ft_standby.h"
 
+#include <filesystem>
+
 #include "hv/snapshot.h"
+#include "tools/kept_log.h"
 
 namespace us::tools {
 namespace {
@@ -16,47 +19,8 @@ UserError bad_session(std::string seen) {
           .mend = "run the same build of understudy on both hosts"};
 }
 
-// The machine's state as a stream of bytes out of the log's sections.
-class StateReader {
- public:
-  StateReader(InboundLog& log, std::optional<log::Record>& next) : log_(log), next_(next) {}
-
-  bool read(std::span<uint8_t> out) {
-    while (!out.empty()) {
-      if (at_ == current_.size() && !advance()) return false;
-      const size_t n = std::min(out.size(), current_.size() - at_);
-      std::memcpy(out.data(), current_.data() + at_, n);
-      at_ += n;
-      out = out.subspan(n);
-    }
-    return true;
-  }
-
- private:
-  bool advance() {
-    for (;;) {
-      if (!next_) {
-        auto record = log_.next();
-        if (!record.ok() || !record->has_value()) return false;
-        next_ = std::move(**record);
-      }
-      auto* section = std::get_if<log::Section>(&next_->body);
-      if (section == nullptr || section->name != "snapshot") return false;
-      current_ = std::move(section->data);
-      at_ = 0;
-      next_.reset();
-      if (!current_.empty()) return true;
-    }
-  }
-
-  InboundLog& log_;
-  std::optional<log::Record>& next_;
-  Bytes current_;
-  size_t at_ = 0;
-};
-
 // Sections up to the first of the state, which stays in `next`.
-Result<replay::Sections> read_description(InboundLog& log, std::optional<log::Record>& next) {
+Result<replay::Sections> read_description(log::LogStream& log, std::optional<log::Record>& next) {
   constexpr size_t kSectionsMost = 16;
   constexpr uint64_t kBytesMost = 1 << 20;
   replay::Sections sections;
@@ -120,6 +84,25 @@ class ShadowObserver final : public replay::InputObserver {
   replay::Verifier verifier_;
 };
 
+// Where the operator wants it, what is received goes to disk as well. Null: not.
+std::unique_ptr<KeptLog> keep_log(FtBase& base, const replay::StandbySession& session) {
+  if (base.keep_log.empty()) return nullptr;
+  const auto name = [&](unsigned n) {
+    return fmt::format("{}/session-{}-{}", base.keep_log, session.generation, n);
+  };
+  unsigned n = 1;
+  while (std::filesystem::exists(name(n))) ++n;
+  auto kept = KeptLog::create(name(n), *session.log);
+  if (kept.ok()) return std::move(kept).value();
+  base.event("log-not-kept", kept.error().what + ": " + kept.error().seen);
+  return nullptr;
+}
+
+bool diverged(replay::EndKind kind) {
+  return kind == replay::EndKind::kDiverged || kind == replay::EndKind::kOvershoot ||
+         kind == replay::EndKind::kMiscount;
+}
+
 // The primary's last words hold the digest of its whole machine.
 void compare_end(Shadow& shadow, const replay::LogSource& source) {
   if (!source.end_record() || shadow.end.kind == replay::EndKind::kDiverged) return;
@@ -138,7 +121,9 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
   base.gate.connect(nullptr);
   base.gate.set_mode(replay::OutputGate::Mode::kShadow);
   std::optional<log::Record> next;
-  auto sections = read_description(*session.log, next);
+  const auto kept = keep_log(base, session);
+  log::LogStream& log = kept != nullptr ? static_cast<log::LogStream&>(*kept) : *session.log;
+  auto sections = read_description(log, next);
   if (!sections.ok()) {
     shadow.error = sections.error();
     return shadow;
@@ -149,7 +134,7 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
     return shadow;
   }
   shadow.config = std::move(config).value();
-  StateReader state(*session.log, next);
+  StateReader state(log, next);
   auto machine =
       hv::read_snapshot([&](std::span<uint8_t> out) { return state.read(out); }, base.gate);
   if (!machine.ok()) {
@@ -168,13 +153,19 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
   }
   driver.side().ready(session.log);
 
-  replay::LogSource source(*session.log, std::move(next));
+  replay::LogSource source(log, std::move(next));
   ShadowObserver observer(*session.log, base, tracing.get());
   replay::Lander lander;
   shadow.end = replay::run_loop(*shadow.machine, source, lander, &observer);
   shadow.verified_epochs = observer.verifier().verified_epochs();
   shadow.traced = observer.verifier().traced();
   compare_end(shadow, source);
+  if (kept != nullptr && diverged(shadow.end.kind)) {
+    const Status done = kept->keep(shadow.end.detail);
+    base.event("log-kept", done.ok()
+                               ? "look into it with `understudy diverge " + kept->folder() + "`"
+                               : done.error().what + ": " + done.error().seen);
+  }
   return shadow;
 }
 

@@ -16,7 +16,7 @@ namespace {
 using std::chrono::nanoseconds;
 
 struct StandbyOptions {
-  std::string vm, name, listen, executor;
+  std::string vm, name, listen, keep_log, executor;
   FtOptions ft;
   bool once = false;
   uint64_t plant_fault = 0;  // tests: flip a bit of the guest's before this input
@@ -323,6 +323,7 @@ Result<int> standby(const StandbyOptions& options, const Globals& globals) {
   SignalWatch signals;
   auto base = options.ft.open(config, "standby");
   if (!base.ok()) return base.error();
+  (*base)->keep_log = options.keep_log;
   if (options.plant_fault != 0) (*base)->meddle = flip_a_bit_at(options.plant_fault);
   Standby side(options, globals, **base, signals);
   return side.run(config.name);
@@ -341,6 +342,9 @@ void add_standby(CLI::App& app, const Globals& globals, int& exit_code) {
                    "the VM's name (default: the description's, or \"vm\")");
   add_executor_option(*verb, options->executor);
   verb->add_option("--listen", options->listen, "ADDR:PORT to wait at")->required();
+  verb->add_option("--keep-log", options->keep_log,
+                   "keep what each session receives in this directory while it lasts, and for "
+                   "`understudy diverge` where it diverged");
   // For tests of what a pair does about a fault; in no help text.
   verb->add_option("--plant-fault", options->plant_fault)->group("");
   verb->add_flag("--once", options->once, "end when the first session ends without a take-over");

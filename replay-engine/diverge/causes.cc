@@ -61,6 +61,13 @@ class Ranking {
   }
 
   void by_confidence() {
+    if (r_.verdict == DivergeVerdict::kEqual && !r_.log_notes.empty())
+      add(80,
+          "a fault that passed, on the host that kept the log: its memory, its processor or its "
+          "counter",
+          "it noted: " + r_.log_notes.front().substr(0, r_.log_notes.front().find('\n')) +
+              "; executed here, everything agrees with the log",
+          "a memory test of that host");
     if (!is_difference(r_.verdict) || r_.confidence == Confidence::kReproduced) return;
     const Repetition& again = r_.repetition;
     if (again.runs != 0 && again.gone == again.runs)

@@ -177,6 +177,7 @@ void write_headline(DivergeReport& report) {
 }
 
 void finish(DivergeReport& report, const LogComparison& logs, const Side& a, const Side* b) {
+  for (const std::string& note : logs.notes) report.log_notes.push_back(note);
   if (logs.end_a) report.branches_in_all = logs.end_a->branches;
   if (is_difference(report.verdict) && report.log_a.lines.empty()) {
     report.log_a = log_context(a, report.first_differing.epoch);

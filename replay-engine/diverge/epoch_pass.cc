@@ -114,7 +114,8 @@ class EpochPass {
 
   // In a walk that failed the differing epoch is the one under way.
   void at_lost_place(Walker& lost) {
-    result_.first_differing = {.epoch = result_.last_agreeing.epoch + 1,
+    const auto ahead = lost.feed().epoch_ahead(lost.machine());
+    result_.first_differing = {.epoch = ahead.value_or(result_.last_agreeing.epoch + 1),
                                .point = lost.machine().point()};
   }
 

@@ -13,6 +13,7 @@ namespace {
 // Trace digests of one side that wait for the other's; a hostile log may hold one and never the
 // other.
 constexpr size_t kTracesWaiting = 64;
+constexpr size_t kNotesMax = 4;
 
 hv::ExecutionPoint point_of(const log::Record& record) {
   return {Branches(record.at.branches), record.at.rip, record.at.rcx.value_or(0),
@@ -48,6 +49,9 @@ class Cursor {
       if (const auto* digest = std::get_if<log::StateDigest>(&(*record)->body))
         epoch_ = digest->epoch;
       if (const auto* end = std::get_if<log::End>(&(*record)->body)) end_ = *end;
+      const auto* marker = std::get_if<log::Marker>(&(*record)->body);
+      if (marker != nullptr && marker->kind == log::MarkerKind::kNote && notes_.size() < kNotesMax)
+        notes_.push_back(marker->text);
       remember(**record);
       return std::move(**record);
     }
@@ -55,6 +59,7 @@ class Cursor {
   }
 
   uint64_t epoch() const { return epoch_; }
+  const std::vector<std::string>& notes() const { return notes_; }
   const std::optional<UserError>& error() const { return error_; }
   const std::optional<log::End>& end() const { return end_; }
 
@@ -75,6 +80,7 @@ class Cursor {
 
   std::unique_ptr<log::LogStream> stream_;
   std::deque<std::string> lines_;
+  std::vector<std::string> notes_;
   std::optional<UserError> error_;
   std::optional<log::End> end_;
   uint64_t epoch_ = 0;
@@ -225,6 +231,9 @@ Result<LogComparison> compare_logs(const Side& a, const Side& b) {
     }
     note_digest(*in_a, *in_b, found);
   }
+  found.notes = left->notes();
+  if (right->notes() != found.notes)
+    found.notes.insert(found.notes.end(), right->notes().begin(), right->notes().end());
   found.end_a = left->end();
   found.end_b = right->end();
   return found;

@@ -31,6 +31,7 @@ struct LogComparison {
   TraceFinding trace;
   LogContext context_a, context_b;  // around `input`
   std::optional<log::End> end_a, end_b;
+  std::vector<std::string> notes;  // that the logs hold, such as why a secondary kept one
 };
 
 constexpr size_t kContextBefore = 20, kContextAfter = 5;  // records

@@ -141,7 +141,8 @@ struct DivergeReport {
   std::vector<LandingSample> landings_a, landings_b;  // of the first pass, up to the divergence
   std::vector<std::string> planted;
   std::vector<std::string> notes;
-  std::vector<Cause> causes;  // likeliest first
+  std::vector<std::string> log_notes;  // what the logs' writers noted in them
+  std::vector<Cause> causes;           // likeliest first
 };
 
 std::string to_text(const DivergeReport& report);

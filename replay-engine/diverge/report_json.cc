@@ -155,6 +155,7 @@ json to_json(const DivergeReport& r) {
          {"environment", environment_json(r.environment)},
          {"planted", r.planted},
          {"notes", r.notes},
+         {"log_notes", r.log_notes},
          {"causes", causes_json(r.causes)}};
   j["input"] = nullptr;
   if (r.input)

@@ -66,6 +66,7 @@ class Text {
              (r_.first_differing.point.instructions - r_.last_agreeing.point.instructions).value,
              percent());
     }
+    for (const std::string& note : r_.log_notes) line("  noted in a log   {}", note);
     for (const std::string& note : r_.notes) line("  note             {}", note);
   }
 

@@ -33,22 +33,39 @@ Result<Feed> Feed::open(const Side& side) {
   Feed feed;
   feed.shared_ = std::make_shared<Shared>();
   feed.shared_->stream = std::move(stream).value();
-  auto opening = read_opening(*feed.shared_->stream);
-  if (!opening.ok()) return opening.error();
-  feed.shared_->source =
-      std::make_unique<LogSource>(*feed.shared_->stream, std::move(opening->first), side.re_read);
-  return feed;
+  // The sections are the business of who made the side.
+  for (;;) {
+    auto record = feed.shared_->stream->next();
+    if (!record.ok()) return record.error();
+    if (record->has_value() && std::holds_alternative<log::Section>((*record)->body)) continue;
+    feed.shared_->source =
+        std::make_unique<LogSource>(*feed.shared_->stream, std::move(record).value(), side.re_read);
+    return feed;
+  }
 }
 
-const Next& Feed::peek(hv::Machine& machine) {
+const Next& Feed::peek(hv::Machine& machine) { return peek_at(machine, at_); }
+
+std::optional<uint64_t> Feed::epoch_ahead(hv::Machine& machine) {
+  constexpr uint64_t kRecords = 4096;
+  for (uint64_t i = 0; i < kRecords; ++i) {
+    const Next& next = peek_at(machine, at_ + i);
+    if (std::holds_alternative<EndOfInputs>(next)) return std::nullopt;
+    const auto* check = std::get_if<EpochCheck>(&next);
+    if (check != nullptr && check->expected) return check->epoch;
+  }
+  return std::nullopt;
+}
+
+const Next& Feed::peek_at(hv::Machine& machine, uint64_t at) {
   Shared& s = *shared_;
-  US_CHECK(at_ >= s.kept_from, "a place before the mark");
-  while (at_ >= s.kept_from + s.kept.size()) {
+  US_CHECK(at >= s.kept_from, "a place before the mark");
+  while (at >= s.kept_from + s.kept.size()) {
     if (!s.kept.empty() && std::holds_alternative<EndOfInputs>(s.kept.back())) return s.kept.back();
     s.kept.push_back(s.source->next(machine));
     s.kept_bytes += bytes_of(s.kept.back());
   }
-  return s.kept[at_ - s.kept_from];
+  return s.kept[at - s.kept_from];
 }
 
 void Feed::pop() {

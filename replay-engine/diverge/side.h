@@ -40,12 +40,14 @@ class NoOutputs final : public hv::OutputSink {
 // mark is kept, so that a copy made there can be read again.
 class Feed {
  public:
-  // Errors: those of open_log and read_opening.
+  // From the first record that is no section. Errors: those of open_log and of its stream.
   static Result<Feed> open(const Side& side);
 
   // What comes next; the last is an EndOfInputs, for ever.
   const Next& peek(hv::Machine& machine);
   void pop();
+  // The epoch whose end comes next, if one does within a few thousand records.
+  std::optional<uint64_t> epoch_ahead(hv::Machine& machine);
   // From here on everything is kept. Bounded by kept_bytes().
   void mark();
   // Bytes of frames, disk data and console text that are kept.
@@ -57,6 +59,8 @@ class Feed {
 
  private:
   struct Shared;
+  const Next& peek_at(hv::Machine& machine, uint64_t at);
+
   std::shared_ptr<Shared> shared_;
   uint64_t at_ = 0;  // ordinal of the next
 };

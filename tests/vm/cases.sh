@@ -201,6 +201,7 @@ case_diverge() {
 # A secondary whose registers lose a bit keeps the log; executed again it agrees with the primary.
 case_kept_log() {
   make_pair
+  printf '[ipt]\ncheck = true\n' >>vm.toml
   standby --keep-log kept --plant-fault 400
   primary
   wait_until "the divergence" grep -q '^understudy: log-kept' standby.err
