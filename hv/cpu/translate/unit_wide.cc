@@ -82,7 +82,7 @@ void Unit::divide(UnitBlock& b, Step& s) {
   fits = &new_label();
   Label& done = new_label();
   cmp(sized(rdx, size), sized(rcx, size));
-  jb(*fits);
+  jb(*fits, T_NEAR);
   lone_op(b, s);
   jmp(done, T_NEAR);
   L(*fits);
