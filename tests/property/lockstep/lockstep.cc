@@ -41,8 +41,13 @@ void prepare(test::Guest& guest, const std::vector<uint8_t>& program, uint64_t s
             {0x48, 0xff, 0x04, 0x25, kTicksAt & 0xff, (kTicksAt >> 8) & 0xff,
              (kTicksAt >> 16) & 0xff, 0, 0x48, 0xcf});
   // A fault where R14 is old may derail the program; there it halts.
-  const std::vector<uint8_t> halts(kCodeEnd - kProgramAt, 0xf4);
-  guest.poke(kProgramAt, halts.data(), halts.size());
+  const auto halts = [&](uint64_t from, uint64_t to) {
+    std::memset(guest.memory->host(GuestPhys(from)), 0xf4, to - from);
+  };
+  halts(0, 0x1000);
+  halts(test::kUserStackTop, kProgramAt);
+  halts(kProgramAt, kCodeEnd);
+  halts(kDataAt + 2 * kDataBytes, 16 << 20);
   guest.poke(kProgramAt, program.data(), program.size());
   pmu::Random random(seed);
   for (uint64_t i = 0; i < kDataBytes; i += 8) guest.poke64(kDataAt + i, random.next());
@@ -123,7 +128,7 @@ std::string run_program(uint64_t seed, Counts& counts) {
 }  // namespace us::lockstep
 
 int main(int argc, char** argv) {
-  uint64_t programs = 300, seed = 1;
+  uint64_t programs = 60, seed = 1;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string name = argv[i];
     if (name == "--programs") programs = std::strtoull(argv[i + 1], nullptr, 0);
