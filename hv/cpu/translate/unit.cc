@@ -175,27 +175,30 @@ bool Unit::edge_sees_flags(const UnitBlock& b, bool taken) const {
   return index < 0 || !blocks_[static_cast<size_t>(index)].kills_flags;
 }
 
-// Backwards: whose flags can be seen.
+// Backwards: whose flags can be seen. A stop is between any two blocks: somebody may kick while the
+// unit runs, then the next block is interpreted and the guest stops behind it. So flags may be dead
+// behind a block only if the very next one writes them all itself; that a later one would (`own`
+// leaves those out) does not help a guest that stops before it.
 void Unit::mark_live_flags(UnitBlock& b) {
-  bool live = true;
+  bool live = true, own = true;
   for (size_t i = b.steps.size(); i-- > 0;) {
     Step& s = b.steps[i];
     s.flags_live = live;
     if (i + 1 == b.steps.size()) {
       if (s.fused) {
-        live = s.plan.may_leave();
+        live = own = s.plan.may_leave();
       } else if (s.op->length == 0) {
         live = edge_sees_flags(b, false);
       } else if (b.taken >= 0 && b.fall_through < 0 && s.in.mnemonic() == ZYDIS_MNEMONIC_JMP) {
         live = edge_sees_flags(b, true);
       }
     } else if (s.plan.may_leave() || s.plan.reads_flags) {
-      live = true;
+      live = own = true;
     } else if (s.plan.writes_flags) {
-      live = false;
+      live = own = false;
     }
   }
-  b.kills_flags = !live && !b.block->crosses_page;
+  b.kills_flags = !own && !b.block->crosses_page;
 }
 
 void Unit::note_xmm(const Insn& in) {
