@@ -99,7 +99,7 @@ case_pair_secondary_killed() {
   clean_disk
 }
 
-# A bit of the secondary's registers flips while it follows: seen at the next epoch, and mended.
+# A bit of the secondary's memory flips while it follows: seen at the next epoch that compares memory, and mended.
 case_pair_diverged() {
   make_pair
   printf '[ipt]\ncheck = true\n' >>vm.toml
