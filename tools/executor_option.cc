@@ -8,6 +8,7 @@ void add_executor_option(CLI::App& app, std::string& choice) {
   app.add_option("--executor", choice,
                  "how guest code is executed: interpret, translate (hot code becomes host code), "
                  "or auto")
+      ->envname("UNDERSTUDY_EXECUTOR")
       ->check(CLI::IsMember({"auto", "interpret", "translate"}));
 }
 

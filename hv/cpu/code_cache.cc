@@ -90,10 +90,8 @@ Block* CodeCache::find() {
   const uint64_t phys = (entry.phys_page & ~kPageMask) | (linear & kPageMask);
   for (Block* b = entry.page->at[linear & kPageMask]; b != nullptr; b = b->next_same_address) {
     if (b->mode != c.mode) continue;
-    if (!b->crosses_page) {
-      put_first(entry.page->at[linear & kPageMask], b);
-      return b;
-    }
+    put_first(entry.page->at[linear & kPageMask], b);
+    if (!b->crosses_page) return b;
     // The second page may have been mapped elsewhere since.
     uint64_t phys2;
     if (!fetch_page(c, (linear | kPageMask) + 1, phys2)) return nullptr;

@@ -31,6 +31,8 @@ int main(int argc, char** argv) {
     sum.fenced += one.fenced;
     sum.records += one.records;
     lost += one.vm_lost;
+    if ((seed - first + 1) % 10'000 == 0)
+      fmt::print(stderr, "{} of {} seeds, {} violations\n", seed - first + 1, seeds, violations);
     if (one.violation.empty()) continue;
     ++violations;
     if (violations <= 10) fmt::print("seed {}: {}\n", seed, one.violation);

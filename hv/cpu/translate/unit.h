@@ -108,6 +108,7 @@ class Unit : public Emitter {
   // --- unit_wide.cc
   void multiply_wide(UnitBlock& b, Step& s);
   void divide(UnitBlock& b, Step& s);
+  bool load_exchanged(UnitBlock& b, Step& s);
   void compare_exchange(UnitBlock& b, Step& s);
   void exchange_add(UnitBlock& b, Step& s);
   void push_step(UnitBlock& b, Step& s);
@@ -120,6 +121,7 @@ class Unit : public Emitter {
   void edge(UnitBlock& b, const Step& s, bool taken, bool next);
   void jump_out(uint32_t offset);
   void jump_to_rip();
+  void itlb_entry();
   void find_block(Xbyak::Label& miss);
   void conditional(UnitBlock& b, Step& s, const Insn& jump);
   void fused(UnitBlock& b, Step& s);

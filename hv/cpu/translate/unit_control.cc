@@ -88,8 +88,8 @@ void Unit::leave_page(UnitBlock& b, const Step&, uint64_t from_entry) {
   jump_to_rip();
 }
 
-// The block at RAX becomes RDX and its page RAX, as quick_find() does it.
-void Unit::find_block(Label& miss) {
+// RCX becomes the entry of the instruction TLB for the address in RAX; uses RDX.
+void Unit::itlb_entry() {
   static_assert(kItlbEntries == 256 && sizeof(ItlbEntry) == 24);
   mov(rcx, rax);
   shr(rcx, 12);
@@ -97,6 +97,11 @@ void Unit::find_block(Label& miss) {
   lea(rcx, ptr[rcx + rcx * 2]);
   mov(rdx, qword[rbp + layout_.itlb]);
   lea(rcx, ptr[rdx + rcx * 8]);
+}
+
+// The block at RAX becomes RDX and its page RAX, as quick_find() does it.
+void Unit::find_block(Label& miss) {
+  itlb_entry();
   mov(rdx, rax);
   and_(rdx, -0x1000);
   cmp(rdx, qword[rcx + static_cast<int>(offsetof(ItlbEntry, tag))]);
@@ -116,12 +121,7 @@ void Unit::check_second_page(const UnitBlock& b) {
   Label& moved = new_label();
   mov(rax, home(kRipBase));
   add(rax, static_cast<uint32_t>(kPageSize));
-  mov(rcx, rax);
-  shr(rcx, 12);
-  movzx(ecx, cl);
-  lea(rcx, ptr[rcx + rcx * 2]);
-  mov(rdx, qword[rbp + layout_.itlb]);
-  lea(rcx, ptr[rdx + rcx * 8]);
+  itlb_entry();
   cmp(rax, qword[rcx + static_cast<int>(offsetof(ItlbEntry, tag))]);
   jne(moved, T_NEAR);
   mov(rdx, qword[rcx + static_cast<int>(offsetof(ItlbEntry, phys_page))]);

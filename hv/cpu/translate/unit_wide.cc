@@ -126,19 +126,27 @@ void Unit::exchange(UnitBlock& b, Step& s) {
   if (!mapped(number)) put(number, rcx);
 }
 
-// Flags are those of comparing the accumulator with the destination.
-void Unit::compare_exchange(UnitBlock& b, Step& s) {
-  const Insn& in = s.in;
-  const unsigned size = in.size(0), number = gpr_of(in, 1);
+// The old value of a destination in memory in RDX, its address in RAX, and in RCX the register
+// operand if it is not mapped. False: the instruction was written as a lone op.
+bool Unit::load_exchanged(UnitBlock& b, Step& s) {
+  const unsigned size = s.in.size(0), number = gpr_of(s.in, 1);
   flags_lost(true);
   if (s.plan.memory < 0 || size < 4) {
     lone_op(b, s);
     home_valid_ = true;
-    return;
+    return false;
   }
   operand_address(b, s);
   mov(sized(rdx, size), ptr[rax]);
   if (!mapped(number)) get(rcx, number);
+  return true;
+}
+
+// Flags are those of comparing the accumulator with the destination.
+void Unit::compare_exchange(UnitBlock& b, Step& s) {
+  const Insn& in = s.in;
+  const unsigned size = in.size(0), number = gpr_of(in, 1);
+  if (!load_exchanged(b, s)) return;
   const Reg value = sized(mapped(number) ? host(number) : rcx, size);
   Label& differs = new_label();
   Label& done = new_label();
@@ -156,15 +164,7 @@ void Unit::compare_exchange(UnitBlock& b, Step& s) {
 void Unit::exchange_add(UnitBlock& b, Step& s) {
   const Insn& in = s.in;
   const unsigned size = in.size(0), number = gpr_of(in, 1);
-  flags_lost(true);
-  if (s.plan.memory < 0 || size < 4) {
-    lone_op(b, s);
-    home_valid_ = true;
-    return;
-  }
-  operand_address(b, s);
-  mov(sized(rdx, size), ptr[rax]);
-  if (!mapped(number)) get(rcx, number);
+  if (!load_exchanged(b, s)) return;
   add(ptr[rax], sized(mapped(number) ? host(number) : rcx, size));
   put(number, rdx);
   flags_written(s.flags_live);

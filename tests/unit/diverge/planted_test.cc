@@ -48,6 +48,16 @@ std::string at_place(const char* kind, const std::string& rest = "") {
   return fmt::format("{}@{}{}", kind, kPlace, rest.empty() ? "" : ":" + rest);
 }
 
+// The sides part where a takes the timer's interrupt and b does not.
+void check_timer_taken_by_a(const DivergeReport& report) {
+  REQUIRE(report.fork);
+  CHECK(report.fork->kind == ForkKind::kEvent);
+  CHECK(report.fork->taken_a);
+  CHECK(!report.fork->taken_b);
+  CHECK(report.fork->to_a == address_of(timer_handler));
+  CHECK(report.first_differing.epoch == epoch_of(clean(), report.fork->at.branches.value));
+}
+
 TEST_CASE("two executions of one log are equal to their end") {
   const auto report = compare_sides(side_of(clean(), {}, "a"), side_of(clean(), {}, "b"), {});
   REQUIRE(report.ok());
@@ -98,22 +108,12 @@ TEST_CASE("a flipped bit that nobody reads is a state difference with no branch 
 TEST_CASE("a skipped interrupt is an event on one side, named with its handler") {
   const auto report = planted(at_place("skip-interrupt"));
   CHECK(report.verdict == DivergeVerdict::kControlFlow);
-  REQUIRE(report.fork);
-  CHECK(report.fork->kind == ForkKind::kEvent);
-  CHECK(report.fork->taken_a);
-  CHECK(!report.fork->taken_b);
-  CHECK(report.fork->to_a == address_of(timer_handler));
-  CHECK(report.first_differing.epoch == epoch_of(clean(), report.fork->at.branches.value));
+  check_timer_taken_by_a(report);
 }
 
 TEST_CASE("an interrupt one instruction late is an event at the instruction where it was due") {
   const auto report = planted(at_place("late-interrupt"));
-  REQUIRE(report.fork);
-  CHECK(report.fork->kind == ForkKind::kEvent);
-  CHECK(report.fork->taken_a);
-  CHECK(!report.fork->taken_b);
-  CHECK(report.fork->to_a == address_of(timer_handler));
-  CHECK(report.first_differing.epoch == epoch_of(clean(), report.fork->at.branches.value));
+  check_timer_taken_by_a(report);
   // b takes it right after that one instruction.
   REQUIRE(report.fork->after_b.size() > 1);
   CHECK(report.fork->after_b[0].event);
