@@ -150,13 +150,13 @@ ByteSpan StreamLink::next_text() {
     tls_->set_input(ByteSpan(wire_).subspan(wire_at_, wire_end_ - wire_at_));
     step = tls_->read(text_, n);
     wire_at_ = wire_end_ - tls_->unread();
+    tls_dry_ = step == Tls::Step::kWantsInput || (step == Tls::Step::kDone && tls_->dry());
     // TLS answers by itself to a change of keys, and to what it does not like.
     if (!tls_out_.empty()) {
       flush_tls();
       settle();
     }
   }
-  tls_dry_ = step == Tls::Step::kWantsInput;
   text_at_ = 0;
   text_end_ = step == Tls::Step::kDone ? n : 0;
   if (step == Tls::Step::kFailed) {

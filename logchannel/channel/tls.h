@@ -77,6 +77,9 @@ class Tls {
   Step handshake();
   // kDone: `n` bytes, at least one.
   Step read(std::span<uint8_t> into, size_t& n);
+  // Reading would only find that it wants input. False says nothing: what is left may be part of a
+  // record.
+  bool dry() const;
   // False: the stream is broken; reading says why.
   bool write(ByteSpan bytes);
   // Ends our direction. Nothing may be written afterwards.
