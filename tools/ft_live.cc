@@ -154,7 +154,7 @@ Result<nlohmann::json> FtLive::request(const nlohmann::json& request) {
   } else if (verb == "failover") {
     done = driver_.side().hand_over(replay::steady_now());
   } else if (verb == "disable") {
-    done = driver_.side().disable(replay::steady_now());
+    driver_.side().disable(replay::steady_now());
   } else if (verb == "enable") {
     done = enable(request.value("secondary", config_.ft.secondary));
   } else {
@@ -194,6 +194,7 @@ FtStatus FtLive::status() {
   s.log_position = live.position.value;
   s.acked_position = live.acked.value;
   s.replayed_position = live.replayed.value;
+  s.log_bytes = live.log_bytes;
   if (now - last_look_ > milliseconds(200)) {
     bytes_per_second_ = static_cast<double>(live.log_bytes - last_bytes_) /
                         std::max(seconds(now - last_look_), 1e-3);

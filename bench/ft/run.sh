@@ -30,6 +30,14 @@ standard_client() { # PIPELINE
 }
 column() { awk -F '"' -v t="$2" -v f="$3" '$2 == t { print $(2 * f) }' "$1/redis-benchmark.csv" 2>/dev/null || true; }
 
+# Log bytes made so far and the time, while a pair runs.
+log_seen() { # MODE
+  [[ $1 == protected ]] || return 0
+  "${inside[@]}" "$understudy" status demo --json >"$out/status.json" || fail "no status of the VM"
+  echo "$(field "$out/status.json" log_bytes) $(date +%s.%N)"
+}
+log_rate() { awk -v from="$1" -v to="$2" 'BEGIN { split(from, a); split(to, b); if (b[2] > a[2]) printf "%.0f", (b[1] - a[1]) / (b[2] - a[2]) / 1000 }'; }
+
 # one MODE PIPELINE: runs the guest once; figures into $out/MODE-PIPELINE.*
 one() {
   local mode=$1 pipeline=$2 live
@@ -53,9 +61,12 @@ one() {
   live=$last
   wait_for 300 "Redis" serving_or_over "$live"
   grep -q "Server initialized" "$out/vm.out" || fail "the VM ended before Redis served: $(tail -n 3 "$out/vm.out")"
+  local from
+  from=$(log_seen "$mode")
   standard_client "$pipeline"
   "${inside[@]}" "$client" "$client_host" "$client_port" 8 --pipeline "$pipeline" >"$out/client.json" ||
     fail "the client: $(cat "$out/client.json")"
+  log_rate "$from" "$(log_seen "$mode")" >"$out/log-rate"
   wait_for 60 "the guest's end" grep -q "redis: ended" "$out/vm.out"
   wait "$live" || fail "the VM ended with $?"
   clean_up
@@ -103,7 +114,8 @@ main() {
       "p99 $(field $u-1/client.json wait_p99_ms) and $(field $p-1/client.json wait_p99_ms) ms"
     echo "outputs held: median $(field $p-1/vm.json hold_p50_seconds) s, p99 $(field $p-1/vm.json hold_p99_seconds) s;" \
       "last pause for a state transfer $(field $p-1/vm.json last_pause_seconds) s;" \
-      "log $(field $p-1/vm.json log_position) bytes before compression"
+      "log while the clients run $(cat $p-1/log-rate) kB/s, 16 at once $(cat $p-16/log-rate) kB/s;" \
+      "in all, state transfer included, $(field $p-1/vm.json log_bytes) bytes"
   done
 }
 

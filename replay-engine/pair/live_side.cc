@@ -54,16 +54,15 @@ void LiveSide::enable(Now now, std::string why_not_protected) {
   if (state_ == LiveState::kAlone) reason_ = std::move(why_not_protected);
 }
 
-Status LiveSide::disable(Now now) {
+void LiveSide::disable(Now now) {
   std::lock_guard lock(mutex_);
   wanted_ = false;
   if (state_ == LiveState::kAlone) {
     reason_ = "protection is turned off";
-    return Done{};
+    return;
   }
   if (linked_) actions_.send(log::Goodbye{log::GoodbyeReason::kDisabled, "turned off"});
   lose(now, "protection is turned off");
-  return Done{};
 }
 
 Status LiveSide::hand_over(Now) {

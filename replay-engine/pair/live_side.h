@@ -78,7 +78,7 @@ class LiveSide {
 
   // --- The operator. Errors: FT-001 not possible in this state.
   void enable(Now now, std::string why_not_protected);  // find the peer that connect() reaches
-  Status disable(Now now);
+  void disable(Now now);
   Status hand_over(Now now);  // test failover: halt, the secondary goes live
 
   // --- The network.

@@ -93,6 +93,8 @@ void add_log(Families& f, const FtStatus& s) {
   f.gauge("understudy_slowdown_ratio", "Part of its time that the primary gives up, 0 to 1.",
           s.slowdown_percent / 100);
   f.counter("understudy_log_written_bytes_total", "The log's end.", s.log_position);
+  f.counter("understudy_log_made_bytes_total", "Log of all sessions, state transfers included.",
+            s.log_bytes);
   f.counter("understudy_log_acknowledged_bytes_total", "Where the secondary holds the log to.",
             s.acked_position);
   f.counter("understudy_log_replayed_bytes_total", "Where the secondary's machine stands.",

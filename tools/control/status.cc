@@ -24,6 +24,7 @@ void visit_members(Status& s, Visit visit) {
   US_MEMBER(log_position);
   US_MEMBER(acked_position);
   US_MEMBER(replayed_position);
+  US_MEMBER(log_bytes);
   US_MEMBER(log_bytes_per_second);
   US_MEMBER(output_held);
   US_MEMBER(output_held_bytes);

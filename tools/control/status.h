@@ -24,6 +24,7 @@ struct FtStatus {
   double lag_target_seconds = 0;
   double slowdown_percent = 0;  // of its time that the primary gives up
   uint64_t log_position = 0, acked_position = 0, replayed_position = 0;
+  uint64_t log_bytes = 0;  // made by this process, of all sessions, state transfers included
   double log_bytes_per_second = 0;
   uint64_t output_held = 0;  // outputs waiting for an ack
   uint64_t output_held_bytes = 0;
