@@ -111,10 +111,10 @@ class NormalFormSink {
   enum class Pause : uint8_t { kNone, kExit, kStop, kEpochEnd };
 
   // Leaves gathered before any is hashed, so that the scanner runs on for a while.
-  static constexpr size_t kLeaves = 4;
-  // Room beyond them: one step of the scanner may add a word of short TNTs and a long TNT where all
-  // but all is full, and each addition stores eight bytes.
-  static constexpr size_t kSlack = 12 + 12;
+  static constexpr size_t kLeaves = 8;
+  // Room beyond them, as the scanner asks for; and each addition of branches stores eight bytes.
+  static constexpr size_t kBranchSlack = 240 / 8 + 10;
+  static constexpr size_t kTargetSlack = 12;
 
   void status_packet(const Packet& packet);
   void flow_packet(const Packet& packet);
@@ -185,8 +185,8 @@ class NormalFormSink {
   std::optional<uint64_t> last_cr3_;  // in this epoch
   std::optional<uint8_t> mode_;       // carried from epoch to epoch: repeats are told by it
 
-  alignas(8) std::array<uint8_t, kLeaves * kLeafBytes + kSlack> branch_leaves_;
-  std::array<uint64_t, kLeaves * kTargetsPerLeaf + 1> target_leaves_;
+  alignas(8) std::array<uint8_t, kLeaves * kLeafBytes + kBranchSlack> branch_leaves_;
+  std::array<uint64_t, kLeaves * kTargetsPerLeaf + kTargetSlack> target_leaves_;
 };
 
 class NormalForm {

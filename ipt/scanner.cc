@@ -26,7 +26,8 @@ bool PsbFinder::advance(const uint8_t*& at, const uint8_t* end) {
   return false;
 }
 
-bool has_fast_pext() {
+bool has_avx2_kernel() {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi")) return false;
   if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt")) return false;
   if (!__builtin_cpu_is("amd")) return true;
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;

@@ -7,11 +7,11 @@
 // few instructions. A Sink has:
 //   struct Fast                      a copy of the sink's hot state, kept in registers:
 //     void tnt(uint64_t bits, unsigned n)   n <= 48 branches, oldest highest; bits above n are zero
-//     void tip(uint64_t ip)                 a TIP's full address
+//     void tip(uint64_t ip)                 a TIP's full address. Those of a while come before the
+//                                           branches among them
 //     void pads(unsigned n)                 n PAD bytes (only counted by sinks that want them)
 //     ptrdiff_t room() const                how many bytes of trace surely fit, not 0. A step may
-//     go
-//                                           96 branches and one target beyond
+//                                           go 240 branches and 12 targets beyond
 //   static constexpr bool kWantsPads
 //   bool plain() const               TNT and TIP may go to Fast now
 //   void pads(uint64_t n)            PAD bytes outside Fast
@@ -41,14 +41,15 @@ class PsbFinder {
   unsigned matched_ = 0;
 };
 
-// True when the processor has a fast PEXT (BMI2, and not AMD before family 19h, where it is slow).
-bool has_fast_pext();
+// True when the processor has AVX2 and a fast PEXT (BMI2, and not AMD before family 19h, where it
+// is slow).
+bool has_avx2_kernel();
 
 template <class Sink>
 class Scanner {
  public:
   // `sink` outlives the scanner.
-  explicit Scanner(Sink& sink) : sink_(sink), pext_(has_fast_pext()) {}
+  explicit Scanner(Sink& sink) : sink_(sink), avx2_(has_avx2_kernel()) {}
 
   void feed(ByteSpan bytes);
 
@@ -59,7 +60,7 @@ class Scanner {
   uint64_t skipped_bytes() const { return skipped_ + searched_; }
   uint64_t bytes_fed() const { return fed_; }
   // For tests: forces the portable kernel, which gives the same results.
-  void use_portable_kernel() { pext_ = false; }
+  void use_portable_kernel() { avx2_ = false; }
 
  private:
   // A damaged packet may have swallowed the start of a PSB: the search goes back this far.
@@ -77,7 +78,7 @@ class Scanner {
   void keep(const uint8_t* low, const uint8_t* at, const uint8_t* end);
 
   Sink& sink_;
-  bool pext_;
+  bool avx2_;
   bool synced_ = false;
   unsigned block_item_bytes_ = 0;
   uint64_t last_ip_ = 0;
@@ -139,7 +140,7 @@ const uint8_t* Scanner<Sink>::run(const uint8_t* low, const uint8_t* at, const u
       deliver(packet);
       continue;
     }
-    if (block_item_bytes_ == 0 && sink_.plain() && end - at > kKernelReach && stop > at) {
+    if (block_item_bytes_ == 0 && sink_.plain() && end - at > kKernelReach && at > low) {
       const uint8_t* const limit = end - kKernelReach < stop ? end - kKernelReach : stop;
       at = run_fast(at, limit);
       if (at >= stop) return at;
@@ -170,7 +171,7 @@ const uint8_t* Scanner<Sink>::run_fast(const uint8_t* at, const uint8_t* limit) 
   for (;;) {
     typename Sink::Fast fast = sink_.begin_fast();
     const uint8_t* const until = limit - at < fast.room() ? limit : at + fast.room();
-    at = pext_ ? scan_plain<true, Sink::kWantsPads>(at, until, last_ip_, fast)
+    at = avx2_ ? scan_plain<true, Sink::kWantsPads>(at, until, last_ip_, fast)
                : scan_plain<false, Sink::kWantsPads>(at, until, last_ip_, fast);
     sink_.end_fast(fast);
     if (at < until || at >= limit) return at;

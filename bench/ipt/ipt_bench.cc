@@ -104,9 +104,9 @@ class Program {
   std::vector<Function> functions_;
 };
 
-Bytes made_up_trace(const us::ipt::VariationConfig& variation) {
+Bytes made_up_trace(const PacketWriterConfig& config) {
   TraceBuffer buffer;
-  PacketWriter writer(buffer, {.variation = variation});
+  PacketWriter writer(buffer, config);
   Program(1).run(writer, kTraceBytes);
   return buffer.take();
 }
@@ -195,7 +195,8 @@ Bytes repeated(const char* path) {
 
 int main(int argc, char** argv) {
   compare_on("made up", made_up_trace({}));
-  compare_on("made up, padded", made_up_trace({.seed = 1, .padding = true}));
+  compare_on("made up, padded", made_up_trace({.variation = {.seed = 1, .padding = true}}));
+  compare_on("made up, long TNTs", made_up_trace({.long_tnt = true}));
   for (int i = 1; i < argc; ++i) {
     Bytes trace = repeated(argv[i]);
     if (trace.empty()) {
