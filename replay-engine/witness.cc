@@ -37,6 +37,10 @@ Result<std::unique_ptr<Witness>> Witness::start(hv::Machine& machine, WitnessOpt
   return witness;
 }
 
+std::string state_digests_only(const UserError& error) {
+  return fmt::format("{} ({}): only state digests are compared", error.what, error.seen);
+}
+
 Witness::~Witness() { stop(); }
 
 void Witness::stop() { machine_.vcpu().stop_trace(); }

@@ -60,6 +60,9 @@ class Witness final : private ipt::TraceSink {
   uint64_t epoch_bytes_ = 0;
 };
 
+// What is said of a side of a pair whose guest is not traced, for this error of start().
+std::string state_digests_only(const UserError& error);
+
 // What an observer does with digests, and how often it came out how.
 struct WitnessCounters {
   uint64_t epochs = 0;              // digests made (recording), or compared and equal (replaying)

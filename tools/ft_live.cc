@@ -216,6 +216,7 @@ FtStatus FtLive::status() {
   s.reconnects = live.reconnects;
   s.divergences = live.divergences;
   s.last_divergence = live.last_divergence;
+  s.not_traced = live.not_traced;
   s.transfer_percent = 100 * driver_.side().transfer_fraction();
   s.last_pause_seconds = seconds(live.pause);
   s.branches = progress_.branches;

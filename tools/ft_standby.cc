@@ -149,7 +149,11 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
   std::unique_ptr<replay::Witness> tracing;
   if (const replay::WitnessOptions options = witness(base, shadow.config); options.wanted()) {
     auto started = replay::Witness::start(*shadow.machine, options);
-    if (started.ok()) tracing = std::move(started).value();
+    if (started.ok()) {
+      tracing = std::move(started).value();
+    } else {
+      base.event("not-traced", replay::state_digests_only(started.error()));
+    }
   }
   driver.side().ready(session.log);
 

@@ -137,13 +137,18 @@ void LiveObserver::transfer(hv::Machine& machine) {
     send_section("snapshot", ByteSpan(rest).subspan(at, std::min(kSectionBytes, rest.size() - at)));
   log_->send_now();
   transfer_.reset();
+  std::string not_traced;
   if (witness_options_.wanted()) {
-    // Where the guest cannot be traced the state's digests speak alone.
+    // Where the guest cannot be traced the state's digests speak alone, and that is said.
     auto witness = Witness::start(machine, witness_options_);
-    if (witness.ok()) witness_ = std::move(witness).value();
+    if (witness.ok()) {
+      witness_ = std::move(witness).value();
+    } else {
+      not_traced = state_digests_only(witness.error());
+    }
   }
   recorder_.emplace(*log_, std::function<bool()>(), witness_.get());
-  side_.transferred(now_() - stopped);
+  side_.transferred(now_() - stopped, std::move(not_traced));
 }
 
 // False: the run is about to end, and waiting would only delay that.

@@ -265,6 +265,7 @@ void LiveSide::drop_session() {
   }
   log_.reset();
   ready_ = armed_ = transferred_ = false;
+  not_traced_.clear();
 }
 
 void LiveSide::lose(Now now, const std::string& why) {
@@ -382,11 +383,13 @@ void LiveSide::transferring(double fraction) {
   transfer_fraction_ = fraction;
 }
 
-void LiveSide::transferred(std::chrono::nanoseconds pause) {
+void LiveSide::transferred(std::chrono::nanoseconds pause, std::string not_traced) {
   std::lock_guard lock(mutex_);
   transferred_ = true;
   transfer_fraction_ = 1;
   pause_ = pause;
+  not_traced_ = std::move(not_traced);
+  if (!not_traced_.empty()) actions_.event("not-traced", not_traced_);
 }
 
 bool LiveSide::arm(Now now, const std::shared_ptr<OutboundLog>& log, const log::Record& marker) {
@@ -439,6 +442,7 @@ LiveStatus LiveSide::status(Now now) const {
                .reconnects = reconnects_,
                .divergences = divergences_,
                .last_divergence = last_divergence_,
+               .not_traced = not_traced_,
                .pause = pause_};
   if (log_) {
     s.position = log_->position();

@@ -66,6 +66,7 @@ struct LiveStatus {
   uint64_t sessions = 0, reconnects = 0;
   uint64_t divergences = 0;           // secondaries sent away since their execution was another
   std::string last_divergence;        // what the last of them said
+  std::string not_traced;             // why paths are not compared in this session, though wanted
   std::chrono::nanoseconds pause{0};  // of the guest, at the last state transfer's end
 };
 
@@ -99,9 +100,10 @@ class LiveSide {
   Point at_point();
   // Whether the vCPU thread is wanted at a point although nothing happens.
   bool wants_point() const;
-  // The state transfer's progress, and its end with how long the guest stood still.
+  // The state transfer's progress, and its end with how long the guest stood still; `not_traced`:
+  // why the guest is not traced from here on, where that was wanted.
   void transferring(double fraction);
-  void transferred(std::chrono::nanoseconds pause);
+  void transferred(std::chrono::nanoseconds pause, std::string not_traced = {});
   // From this point on outputs wait. `marker` goes into the log first. False: the session is over.
   bool arm(Now now, const std::shared_ptr<OutboundLog>& log, const log::Record& marker);
   void appended(Now now, const std::shared_ptr<OutboundLog>& log);
@@ -160,7 +162,7 @@ class LiveSide {
   std::chrono::nanoseconds pause_{0};
   uint64_t bytes_of_past_ = 0, sessions_ = 0, reconnects_ = 0;
   uint64_t divergences_ = 0;
-  std::string last_divergence_;
+  std::string last_divergence_, not_traced_;
   log::Heartbeat heard_;  // the peer's last
   Now heard_at_{0};
   std::atomic<bool> held_back_{false};

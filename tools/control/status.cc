@@ -40,6 +40,7 @@ void visit_members(Status& s, Visit visit) {
   US_MEMBER(reconnects);
   US_MEMBER(divergences);
   US_MEMBER(last_divergence);
+  US_MEMBER(not_traced);
   US_MEMBER(transfer_percent);
   US_MEMBER(last_pause_seconds);
   US_MEMBER(failover_detection_seconds);
@@ -150,6 +151,7 @@ std::string panel(const FtStatus& s, bool colour) {
   if (s.divergences > 0)
     out +=
         row("diverged", fmt::format("{} times, last: {}", s.divergences, clean(s.last_divergence)));
+  if (!s.not_traced.empty()) out += row("not traced", clean(s.not_traced));
   const double failover = s.failover_detection_seconds + s.failover_drain_seconds +
                           s.failover_arbiter_seconds + s.failover_go_live_seconds;
   if (failover > 0) {

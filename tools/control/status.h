@@ -36,6 +36,7 @@ struct FtStatus {
   uint64_t failovers = 0, sessions = 0, reconnects = 0;
   uint64_t divergences = 0;       // secondaries sent away since their execution was another
   std::string last_divergence;    // what the last of them said
+  std::string not_traced;         // why paths are not compared in this session, though wanted
   double transfer_percent = 0;    // state transfer under way
   double last_pause_seconds = 0;  // of the guest, at the end of the last state transfer
   // Of the last failover, where this side took over.

@@ -1,5 +1,6 @@
 // A secondary that went another way: noticed, told, sent away, followed by another; the primary
 // runs on.
+#include <algorithm>
 #include <doctest/doctest.h>
 #include <vector>
 
@@ -32,13 +33,13 @@ struct Fixture {
   Fixture() : side(PairOptions{.vm_name = "web1", .node = "a"}, 3, gate, doings) {}
 
   // From nothing to protected.
-  void protect() {
+  void protect(const std::string& not_traced = {}) {
     side.tick(now);
     side.linked(now);
     REQUIRE(side.message(now, log::Welcome{.node = "b", .verdict = log::WelcomeVerdict::kFresh}));
     const auto log = side.at_point().log;
     REQUIRE(log != nullptr);
-    side.transferred(std::chrono::nanoseconds(0));
+    side.transferred(std::chrono::nanoseconds(0), not_traced);
     REQUIRE(side.message(now, log::Ack{.next_sequence = 0, .ready = true}));
     REQUIRE(side.at_point().arm);
     REQUIRE(side.arm(now, log,
@@ -82,6 +83,26 @@ TEST_CASE("a secondary that diverged leaves the primary running, not protected a
   // What happened stays in sight.
   CHECK(status.divergences == 1);
   CHECK(status.last_divergence == what);
+}
+
+TEST_CASE(
+    "a guest that cannot be traced is protected, and status and an event say what is missing") {
+  Fixture f;
+  f.side.enable(f.now, "at start");
+  f.protect("the guest cannot be traced");
+  const LiveStatus status = f.side.status(f.now);
+  CHECK(status.state == LiveState::kProtected);
+  CHECK(status.not_traced == "the guest cannot be traced");
+  CHECK(std::count(f.doings.events.begin(), f.doings.events.end(),
+                   "not-traced: the guest cannot be traced") == 1);
+}
+
+TEST_CASE("a guest that is traced, or need not be, gets no word about it") {
+  Fixture f;
+  f.side.enable(f.now, "at start");
+  f.protect();
+  CHECK(f.side.status(f.now).not_traced.empty());
+  for (const std::string& event : f.doings.events) CHECK(event.rfind("not-traced", 0) != 0);
 }
 
 }  // namespace
