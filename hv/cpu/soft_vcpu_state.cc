@@ -4,6 +4,7 @@
 #include "hv/cpu/code_cache.h"
 #include "hv/cpu/flags.h"
 #include "hv/cpu/soft_vcpu.h"
+#include "hv/cpu/sse.h"
 
 namespace us::hv {
 namespace {
@@ -106,7 +107,8 @@ Status SoftVcpu::load(ByteReader& in) {
   Reader reader{in};
   visit(reader, static_cast<CpuState&>(*cpu_));
   const uint64_t flags = in.get<uint64_t>();
-  if (in.failed() || cpu_->cpl > 3 || cpu_->trap_hold > TrapHold::kAll) {
+  if (in.failed() || cpu_->cpl > 3 || cpu_->trap_hold > TrapHold::kAll ||
+      (cpu_->mxcsr & ~kMxcsrWritable) != 0) {
     return UserError{.id = "SNAP-010",
                      .exit_code = ExitCode::kLogUnreadable,
                      .what = "processor state is damaged",
