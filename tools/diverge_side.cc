@@ -82,10 +82,17 @@ Result<RecordedVm> describe_kept(const replay::Sections& sections) {
                    .mend = "keep the log again with this build"};
 }
 
+// What a recording says of itself goes to terminals.
+std::string plain(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7f) c = '?';
+  return text;
+}
+
 std::string host_row(const RecordedSide& side, const char* key) {
   const auto host = nlohmann::json::parse(text_of(side.sections, "host"), nullptr, false);
   if (!host.is_object() || !host.contains(key)) return "unknown";
-  return host[key].is_string() ? host[key].get<std::string>() : host[key].dump();
+  return plain(host[key].is_string() ? host[key].get<std::string>() : host[key].dump());
 }
 
 std::string seed_of(const RecordedSide& side) {
@@ -170,7 +177,7 @@ Status check_comparable(const RecordedSide& a, const RecordedSide& b) {
   const std::string boot_a = text_of(a.sections, "boot"), boot_b = text_of(b.sections, "boot");
   // A secondary's kept log begins in the middle: its logs will tell.
   if (!boot_a.empty() && !boot_b.empty() && boot_a != boot_b)
-    return other_machine(a, b, boot_a + " against " + boot_b);
+    return other_machine(a, b, plain(boot_a) + " against " + plain(boot_b));
   return Done{};
 }
 

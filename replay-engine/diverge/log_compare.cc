@@ -6,6 +6,7 @@
 
 #include "ipt/epoch_digest.h"
 #include "logchannel/inspect.h"
+#include "logchannel/printable.h"
 
 namespace us::replay {
 namespace {
@@ -51,7 +52,7 @@ class Cursor {
       if (const auto* end = std::get_if<log::End>(&(*record)->body)) end_ = *end;
       const auto* marker = std::get_if<log::Marker>(&(*record)->body);
       if (marker != nullptr && marker->kind == log::MarkerKind::kNote && notes_.size() < kNotesMax)
-        notes_.push_back(marker->text);
+        notes_.push_back(log::printable(marker->text, log::kTextBytesMax));
       remember(**record);
       return std::move(**record);
     }

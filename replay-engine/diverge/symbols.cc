@@ -185,6 +185,9 @@ UserError no_symbols(const std::string& path, const std::string& seen) {
 }  // namespace
 
 void Symbols::add(uint64_t address, char type, std::string name) {
+  // The guest says what its symbols are called, and reports go to terminals.
+  const auto printable = [](unsigned char c) { return c > 0x20 && c < 0x7f; };
+  if (!std::all_of(name.begin(), name.end(), printable)) return;
   if (std::strchr("tTwW", type) == nullptr || symbols_.size() >= kSymbolsMax) return;
   symbols_.push_back({address, std::move(name)});
 }
