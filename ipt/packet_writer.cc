@@ -31,7 +31,7 @@ PacketWriter::PacketWriter(TraceSink& sink, const PacketWriterConfig& config)
       varied_(config.variation.any()),
       random_(config.variation.seed) {
   US_CHECK(config.psb_period != 0);
-  bits_full_ = next_bits_full();
+  pending_.full = next_bits_full();
 }
 
 // ---- events
@@ -52,7 +52,7 @@ void PacketWriter::enable(uint64_t ip) {
   }
   put_tip_family(opcode::kTipPge, ip);
   enabled_ = true;
-  bits_ = 1;
+  pending_.bits = 1;
   end_event(ip);
 }
 
@@ -86,7 +86,7 @@ void PacketWriter::exit(uint64_t rip) {
 
 void PacketWriter::indirect_slow(uint64_t ip) {
   if (!enabled_) {
-    bits_ = 1;
+    pending_.bits = 1;
     return;
   }
   if (!usable()) return resume_after_overflow(ip, opcode::kFup);
@@ -99,7 +99,7 @@ void PacketWriter::indirect_slow(uint64_t ip) {
 
 void PacketWriter::async(uint64_t from, uint64_t to) {
   if (!enabled_) {
-    bits_ = 1;
+    pending_.bits = 1;
     return;
   }
   if (!usable()) return resume_after_overflow(to, opcode::kFup);
@@ -170,7 +170,7 @@ void PacketWriter::hand_over() {
 void PacketWriter::lose() {
   lost_ = true;
   ++overflows_;
-  bits_ = 1;
+  pending_.bits = 1;
   deferred_.clear();
   mode_sent_ = false;
   refresh_fast_end();
@@ -178,7 +178,7 @@ void PacketWriter::lose() {
 
 void PacketWriter::resume_after_overflow(uint64_t ip, uint8_t op) {
   lost_ = false;
-  bits_ = 1;
+  pending_.bits = 1;
   put_extended(extended::kOvf);
   last_ip_ = 0;
   put_tip_family(op, ip);
@@ -204,12 +204,12 @@ void PacketWriter::refresh_fast_end() {
 
 void PacketWriter::flush_full_bits() {
   if (!usable()) {
-    bits_ = 1;
+    pending_.bits = 1;
     return;
   }
   put_pending_bits();
   if (varied_) put_noise();
-  bits_full_ = next_bits_full();
+  pending_.full = next_bits_full();
 }
 
 uint64_t PacketWriter::next_bits_full() {
@@ -223,15 +223,15 @@ void PacketWriter::force_out() { put_pending_bits(); }
 
 void PacketWriter::put_pending_bits() {
   if (!varied_ && !config_.long_tnt) return put_bits();
-  unsigned n = 63 - static_cast<unsigned>(std::countl_zero(bits_));
+  unsigned n = 63 - static_cast<unsigned>(std::countl_zero(pending_.bits));
   while (n != 0) {
     unsigned now = std::min(n, kTnt64MaxBits);
     if (config_.variation.tnt_cuts) now = 1 + static_cast<unsigned>(random_.below(now));
     const bool as_long = now > kTnt8MaxBits || (config_.variation.tnt_cuts && random_.one_in(4));
     n -= now;
-    put_tnt((bits_ >> n) & ((1ull << now) - 1), now, as_long);
+    put_tnt((pending_.bits >> n) & ((1ull << now) - 1), now, as_long);
   }
-  bits_ = 1;
+  pending_.bits = 1;
   for (const uint64_t ip : deferred_) put_tip_family(opcode::kTip, ip);
   deferred_.clear();
 }

@@ -71,10 +71,19 @@ class PacketWriter {
   PacketWriter& operator=(const PacketWriter&) = delete;
 
   void conditional(bool taken) {
-    bits_ = (bits_ << 1) | static_cast<uint64_t>(taken);
-    if (bits_ >= bits_full_) [[unlikely]]
+    pending_.bits = (pending_.bits << 1) | static_cast<uint64_t>(taken);
+    if (pending_.bits >= pending_.full) [[unlikely]]
       flush_full_bits();
   }
+
+  // For code that does what conditional() does by itself: pending branches under a stop bit, the
+  // newest lowest; once they reach `full`, write_branches() is called.
+  struct PendingBranches {
+    uint64_t bits = 1;
+    uint64_t full = 1;
+  };
+  PendingBranches& pending_branches() { return pending_; }
+  void write_branches() { flush_full_bits(); }
 
   void indirect(uint64_t ip) {
     if (cursor_ >= fast_end_) [[unlikely]] {
@@ -134,13 +143,13 @@ class PacketWriter {
 
   // Pending branches as short TNTs: a full one holds six.
   void put_bits() {
-    unsigned n = 63 - static_cast<unsigned>(std::countl_zero(bits_));
+    unsigned n = 63 - static_cast<unsigned>(std::countl_zero(pending_.bits));
     while (n > kTnt8MaxBits) {
       n -= kTnt8MaxBits;
-      put(static_cast<uint8_t>(0x80 | ((bits_ >> n) & 0x3f) << 1));
+      put(static_cast<uint8_t>(0x80 | ((pending_.bits >> n) & 0x3f) << 1));
     }
-    if (n != 0) put(static_cast<uint8_t>((1u << n | (bits_ & ((1u << n) - 1))) << 1));
-    bits_ = 1;
+    if (n != 0) put(static_cast<uint8_t>((1u << n | (pending_.bits & ((1u << n) - 1))) << 1));
+    pending_.bits = 1;
   }
 
   static IpBytes smallest_form(uint64_t changed, uint64_t ip) {
@@ -188,8 +197,7 @@ class PacketWriter {
   TraceSink& sink_;
   PacketWriterConfig config_;
   Bytes staging_;
-  uint64_t bits_ = 1;       // pending branches under a stop bit, newest lowest
-  uint64_t bits_full_ = 1;  // flush when bits_ reaches this
+  PendingBranches pending_;
   uint8_t* cursor_;
   const uint8_t* fast_end_ = nullptr;  // before it indirect() needs to look at nothing else
   uint64_t last_ip_ = 0;

@@ -7,7 +7,7 @@ namespace us::tools {
 void add_executor_option(CLI::App& app, std::string& choice) {
   app.add_option("--executor", choice,
                  "how guest code is executed: interpret, translate (hot code becomes host code), "
-                 "or auto")
+                 "or auto: translate where the host suits it")
       ->envname("UNDERSTUDY_EXECUTOR")
       ->check(CLI::IsMember({"auto", "interpret", "translate"}));
 }

@@ -6,6 +6,25 @@
 namespace us::hv {
 namespace {
 
+// The manuals leave AF undefined after logic; every processor so far clears it, as the interpreter
+// does, and then logic needs no correction. AF is bit 4 of what LAHF loads.
+bool logic_clears_adjust() {
+  constexpr unsigned kAdjust = 1u << 4;
+  uint16_t after_and, after_or, after_xor, after_test;
+  constexpr uint32_t kDirty = 0xf;  // plus one sets AF
+#define US_FLAGS_AFTER(out, instruction)                                                        \
+  asm volatile("mov %1, %%ecx\n add $1, %%ecx\n" instruction " %1, %%ecx\n lahf\n mov %%ax, %0" \
+               : "=r"(out)                                                                      \
+               : "r"(kDirty)                                                                    \
+               : "eax", "ecx", "cc")
+  US_FLAGS_AFTER(after_and, "and");
+  US_FLAGS_AFTER(after_or, "or");
+  US_FLAGS_AFTER(after_xor, "xor");
+  US_FLAGS_AFTER(after_test, "test");
+#undef US_FLAGS_AFTER
+  return ((after_and | after_or | after_xor | after_test) & kAdjust << 8) == 0;
+}
+
 std::atomic<Executor>& chosen() {
   static std::atomic<Executor> executor = [] {
     const char* const name = std::getenv("UNDERSTUDY_EXECUTOR");
@@ -36,7 +55,14 @@ std::optional<Executor> executor_named(std::string_view name) {
   return std::nullopt;
 }
 
-Executor default_executor() { return chosen(); }
+bool host_fits_translation() {
+  static const bool fits = logic_clears_adjust();
+  return fits;
+}
+
+Executor default_executor() {
+  return host_fits_translation() ? chosen().load() : Executor::kInterpret;
+}
 void set_default_executor(Executor executor) { chosen() = executor; }
 
 uint32_t translate_after() { return runs_before(); }

@@ -16,7 +16,11 @@ enum class Executor : uint8_t {
 const char* name_of(Executor executor);
 std::optional<Executor> executor_named(std::string_view name);
 
-// What vCPUs made from now on use. Before it is set: what the environment variable
+// Whether this host leaves undefined flags as translated code relies on; if not, everything is
+// interpreted.
+bool host_fits_translation();
+
+// What vCPUs made from now on really use. Before it is set: what the environment variable
 // UNDERSTUDY_EXECUTOR names, so that every test can run either way, else interpret.
 Executor default_executor();
 void set_default_executor(Executor executor);

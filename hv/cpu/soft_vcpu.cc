@@ -34,7 +34,7 @@ class SteppingScope {
 
 SoftVcpu::SoftVcpu(GuestMemory& memory, Bus& bus, Executor executor)
     : cpu_(std::make_unique<Cpu>(memory, bus)) {
-  if (executor == Executor::kTranslate && Translator::fits_host())
+  if (executor == Executor::kTranslate && host_fits_translation())
     translator_ = std::make_unique<Translator>(*cpu_, translate_after());
   refresh();
 }
@@ -181,6 +181,8 @@ void SoftVcpu::kick() {
   kicked_.store(true);
   cpu_->branch_limit.store(0);
 }
+
+void SoftVcpu::kick_after(uint32_t blocks) { translator_->kick_after(blocks, kicked_); }
 
 void SoftVcpu::refresh() { update_mode(*cpu_); }
 

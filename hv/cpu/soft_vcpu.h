@@ -1,5 +1,5 @@
-// The software backend: one x86-64 processor, interpreted block by block, that counts its own
-// instructions and conditional branches exactly.
+// The software backend: one x86-64 processor, executed block by block, interpreted or translated,
+// that counts its own instructions and conditional branches exactly.
 #pragma once
 
 #include <atomic>
@@ -44,7 +44,12 @@ class SoftVcpu final : public Vcpu {
   void drop_caches() override;
   std::string remarks() const override;
 
+  // Null: everything is interpreted.
   const Translator* translator() const { return translator_.get(); }
+  // For tests: kick() as another thread might, at the beginning of the `blocks`-th translated block
+  // from now; 0: no more. Blocks count that are translated after the first call. Precondition:
+  // there is a translator.
+  void kick_after(uint32_t blocks);
 
   // For boot code and tests: the state itself. Call refresh() after changing more than the general
   // registers.

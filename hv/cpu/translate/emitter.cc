@@ -24,7 +24,8 @@ Layout::Layout(const Cpu& c)
       itlb(offset_in(c, &c.itlb)),
       branch_limit(offset_in(c, &c.branch_limit)),
       host_flags(offset_in(c, &c.host_flags)),
-      scratch(offset_in(c, c.scratch)) {}
+      scratch(offset_in(c, c.scratch)),
+      trace(offset_in(c, &c.trace)) {}
 
 Emitter::Emitter(Cpu& c, CodeMemory& memory)
     : CodeGenerator(CodeMemory::kCodeBytes, memory.writable()), layout_(c), memory_(memory) {}
@@ -243,8 +244,36 @@ void Emitter::write_stubs(Cpu& c) {
   add(rsp, 24);
   for (const Reg64& reg : {r15, r14, r13, r12, rbp, rbx}) pop(reg);
   ret();
+  write_trace_stubs();
   c.enter_translated =
       reinterpret_cast<const Op* (*)(Cpu*, const void*)>(reinterpret_cast<uintptr_t>(stubs_.enter));
+}
+
+// What the guest's code reports to the PT model. Guest registers that calls may change wait on the
+// stack, which is aligned for a call here.
+void Emitter::write_trace_stubs() {
+  const Reg64 kept[] = {rdx, rsi, rdi, r8, r9, r10, r11};
+  const auto call_with_cpu = [&](const void* function) {
+    lea(rdi, ptr[rbp - Layout::kBias]);
+    mov(rax, reinterpret_cast<uint64_t>(function));
+    call(rax);
+  };
+  const auto take_back = [&] {
+    for (size_t i = std::size(kept); i-- > 0;) pop(kept[i]);
+    ret();
+  };
+  stubs_.branches_full = getCurr();
+  for (const Reg64& reg : kept) push(reg);
+  sub(rsp, 256);
+  for (int i = 0; i < 16; ++i) movaps(xword[rsp + i * 16], Xbyak::Xmm(i));
+  call_with_cpu(address(&runtime::branches_full));
+  for (int i = 0; i < 16; ++i) movaps(Xbyak::Xmm(i), xword[rsp + i * 16]);
+  add(rsp, 256);
+  take_back();
+  stubs_.indirect = getCurr();
+  for (const Reg64& reg : kept) push(reg);
+  call_with_cpu(address(&runtime::indirect));
+  take_back();
 }
 
 }  // namespace us::hv

@@ -22,6 +22,7 @@ struct Layout {
   explicit Layout(const Cpu& c);
   static constexpr int kBias = 128;
   int regs, instructions, branches, xmm, segments, dtlb, itlb, branch_limit, host_flags, scratch;
+  int trace;
 };
 
 constexpr int kNotMapped = -1;
@@ -78,6 +79,9 @@ class Emitter : public Xbyak::CodeGenerator {
     const uint8_t* stop = nullptr;         // RAX is where
     const uint8_t* find_target = nullptr;  // RAX is the slot
     const uint8_t* lone = nullptr;         // called: RAX is the op
+    // Called; they keep all registers but RAX and RCX, branches_full the XMM registers too.
+    const uint8_t* branches_full = nullptr;
+    const uint8_t* indirect = nullptr;  // scratch[1] is the target
   };
 
   Layout layout_;
@@ -88,6 +92,7 @@ class Emitter : public Xbyak::CodeGenerator {
   void spill();
   void reload();
   void leave_frame(const void* function);
+  void write_trace_stubs();
 };
 
 }  // namespace us::hv

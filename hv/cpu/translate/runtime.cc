@@ -1,6 +1,7 @@
 #include "hv/cpu/translate/runtime.h"
 
 #include "hv/cpu/translate/host_flags.h"
+#include "ipt/packet_writer.h"
 
 namespace us::hv {
 namespace {
@@ -77,6 +78,9 @@ const Op* find_target(Cpu& c, JumpSlot* slot) {
   if (block->translated) slot->code = block->entry;
   return go_to_block(c, block);
 }
+
+void branches_full(Cpu& c) { c.trace->write_branches(); }
+void indirect(Cpu& c) { c.trace->indirect(c.scratch[1].q[0]); }
 
 }  // namespace runtime
 }  // namespace us::hv

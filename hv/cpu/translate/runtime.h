@@ -46,5 +46,9 @@ const Op* stop_at(Cpu& c, uint64_t rip);
 const Op* look_up(Cpu& c, Block* block);
 const Op* find_target(Cpu& c, JumpSlot* slot);
 
+// The PT model's writer has no room for more branches; an indirect branch to scratch[1] retired.
+void branches_full(Cpu& c);
+void indirect(Cpu& c);
+
 }  // namespace runtime
 }  // namespace us::hv

@@ -27,29 +27,10 @@ const Op* count_run(Cpu& c, const Op* op) {
 }
 
 bool translatable(const Block& block) {
-  constexpr uint32_t kNever = Mode::kTrace | Mode::kSingle;
-  return block.mode.is64() && (block.mode.bits & kNever) == 0;
+  return block.mode.is64() && (block.mode.bits & Mode::kSingle) == 0;
 }
 
 }  // namespace
-
-// The manuals leave AF undefined after logic; every processor so far clears it, as the interpreter
-// does, and then logic needs no correction. AF is bit 4 of what LAHF loads.
-bool Translator::fits_host() {
-  uint16_t after_and, after_or, after_xor, after_test;
-  constexpr uint32_t kDirty = 0xf;  // plus one sets AF
-#define US_FLAGS_AFTER(out, instruction)                                                        \
-  asm volatile("mov %1, %%ecx\n add $1, %%ecx\n" instruction " %1, %%ecx\n lahf\n mov %%ax, %0" \
-               : "=r"(out)                                                                      \
-               : "r"(kDirty)                                                                    \
-               : "eax", "ecx", "cc")
-  US_FLAGS_AFTER(after_and, "and");
-  US_FLAGS_AFTER(after_or, "or");
-  US_FLAGS_AFTER(after_xor, "xor");
-  US_FLAGS_AFTER(after_test, "test");
-#undef US_FLAGS_AFTER
-  return ((after_and | after_or | after_xor | after_test) & flag::kAf << 8) == 0;
-}
 
 Translator::Translator(Cpu& cpu, uint32_t hot) : cpu_(cpu), unit_(cpu, memory_) {
   cpu.translate_at = hot;

@@ -2,6 +2,7 @@
 // changes. docs/translator.md says how translated code keeps everything as the interpreter has it.
 #pragma once
 
+#include <atomic>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -14,9 +15,6 @@ namespace us::hv {
 
 class Translator final : public BlockObserver {
  public:
-  // Whether this host leaves undefined flags as translated code relies on; if not, interpret.
-  static bool fits_host();
-
   // Watches the code cache of `cpu` from now on; ends before it. Blocks are interpreted `hot` times
   // before they are translated.
   Translator(Cpu& cpu, uint32_t hot);
@@ -29,6 +27,9 @@ class Translator final : public BlockObserver {
   std::string summary() const;  // the counters as one line
   // There is no room for more: drop the code cache when no block is running.
   bool full() const { return full_; }
+
+  // SoftVcpu::kick_after(); `kicked` is what the run loop looks at.
+  void kick_after(uint32_t blocks, std::atomic<bool>& kicked) { unit_.kick_after(blocks, kicked); }
 
   void inserted(Block& block) override;
   void dropping(Block& block) override;

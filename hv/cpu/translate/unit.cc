@@ -47,6 +47,7 @@ bool Unit::translate(Block& head, FinishedUnit& out) {
   labels_.clear();
   ops_ = xmm_used_ = xmm_written_ = 0;
   failed_ = false;
+  traced_ = (head.mode.bits & Mode::kTrace) != 0;
   out_ = &out;
   out = {};
   out.head = &head;
@@ -102,6 +103,7 @@ bool Unit::read_steps(UnitBlock& b) {
     std::memcpy(gathered + left, cpu_.memory.host(GuestPhys(block.phys2)), sizeof gathered - left);
     bytes = gathered;
   }
+  b.steps.reserve(block.op_count);  // they are large
   for (uint32_t i = 0; i < block.op_count; ++i) {
     Step& s = b.steps.emplace_back();
     s.op = block.ops + i;
@@ -222,6 +224,7 @@ void Unit::write_block(size_t index) {
   host_valid_ = false;
   home_valid_ = true;
   L(b.inside);
+  if (kicked_ != nullptr) count_to_kick();
   Xbyak::Label& stop = new_label();
   cmp(r15, qword[rbp + layout_.branch_limit]);
   jae(stop, T_NEAR);
@@ -232,6 +235,17 @@ void Unit::write_block(size_t index) {
   if (b.block->crosses_page) check_second_page(b);
   for (size_t i = 0; i + 1 < b.steps.size(); ++i) write_step(b, b.steps[i]);
   write_end(b, b.steps.back());
+}
+
+void Unit::count_to_kick() {
+  Xbyak::Label& no = new_label();
+  mov(rax, reinterpret_cast<uint64_t>(&blocks_to_kick_));
+  sub(dword[rax], 1);
+  jnz(no);
+  mov(rax, reinterpret_cast<uint64_t>(kicked_));
+  mov(byte[rax], 1);
+  mov(qword[rbp + layout_.branch_limit], 0);
+  L(no);
 }
 
 void Unit::write_step(UnitBlock& b, Step& s) {

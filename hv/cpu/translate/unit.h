@@ -7,6 +7,7 @@
 // goes to the interpreter if its branch might be the one to stop at, so that only handlers stop.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <vector>
@@ -53,6 +54,11 @@ class Unit : public Emitter {
   bool translate(Block& head, FinishedUnit& out);
   bool has_room() const;
   void forget_all();
+  // SoftVcpu::kick_after(): blocks translated from now on count.
+  void kick_after(uint32_t blocks, std::atomic<bool>& kicked) {
+    blocks_to_kick_ = blocks;
+    kicked_ = &kicked;
+  }
   // Where translated code goes for a block that is not translated.
   const void* entry_of_cold(const Block& block) const {
     return block.crosses_page ? stubs_.look_up : stubs_.go_to_block;
@@ -70,6 +76,7 @@ class Unit : public Emitter {
   bool edge_sees_flags(const UnitBlock& b, bool taken) const;
   Xbyak::Label& new_label() { return labels_.emplace_back(); }
   void write_block(size_t index);
+  void count_to_kick();
   void write_step(UnitBlock& b, Step& s);
   void dispatch_step(UnitBlock& b, Step& s);
   void write_cold();
@@ -117,8 +124,15 @@ class Unit : public Emitter {
 
   // --- unit_control.cc
   void write_end(UnitBlock& b, Step& s);
+  // The way out of a block; `retires`: a conditional branch goes there.
   void count(const Step& s);
-  void edge(UnitBlock& b, const Step& s, bool taken, bool next);
+  void edge(UnitBlock& b, const Step& s, bool taken, bool next, bool retires = false);
+  // Intel PT, if the unit is traced: a branch's bit; the target of an indirect jump, which is kept
+  // from when it is known until the jump retires. They do what the interpreter's handlers do, in
+  // the same order (hv/cpu/trace.h).
+  void trace_bit(bool taken);
+  void keep_target();
+  void trace_target();
   void jump_out(uint32_t offset);
   void jump_to_rip();
   void itlb_entry();
@@ -142,7 +156,9 @@ class Unit : public Emitter {
   unsigned ops_ = 0, xmm_used_ = 0, xmm_written_ = 0;
   size_t current_ = 0;
   bool host_valid_ = false, home_valid_ = true;
-  bool failed_ = false;
+  bool failed_ = false, traced_ = false;
+  uint32_t blocks_to_kick_ = 0;
+  std::atomic<bool>* kicked_ = nullptr;
 };
 
 }  // namespace us::hv

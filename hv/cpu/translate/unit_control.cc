@@ -1,6 +1,7 @@
 // The ends of blocks: counting, jumps inside the unit, through slots, and to other pages.
 #include "hv/cpu/control.h"
 #include "hv/cpu/translate/unit.h"
+#include "ipt/packet_writer.h"
 
 namespace us::hv {
 
@@ -41,11 +42,12 @@ void Unit::count(const Step& s) {
 
 // One way out of a block whose target is known; flags that anyone sees there must be in the host's
 // or at home. `next`: nothing of this block is written after it.
-void Unit::edge(UnitBlock& b, const Step& s, bool taken, bool next) {
+void Unit::edge(UnitBlock& b, const Step& s, bool taken, bool next, bool retires) {
   const int index = taken ? b.taken_index : b.fall_through_index;
   const int offset = taken ? b.taken : b.fall_through;
   if (host_valid_ && !home_valid_ && edge_sees_flags(b, taken)) save_flags();
   count(s);
+  if (retires) trace_bit(taken);
   if (index >= 0) {
     UnitBlock& to = blocks_[static_cast<size_t>(index)];
     if (!next || static_cast<size_t>(index) != current_ + 1) jmp(to.inside, T_NEAR);
@@ -164,9 +166,9 @@ void Unit::conditional(UnitBlock& b, Step& s, const Insn& jump) {
   const unsigned code = jump.raw.opcode & 15u;
   Label& second = new_label();
   (this->*kJumps[taken_first ? code ^ 1 : code])(second, T_NEAR);
-  edge(b, s, taken_first, false);
+  edge(b, s, taken_first, false, true);
   L(second);
-  edge(b, s, !taken_first, true);
+  edge(b, s, !taken_first, true, true);
 }
 
 void Unit::fused(UnitBlock& b, Step& s) {
@@ -184,6 +186,38 @@ void Unit::fused(UnitBlock& b, Step& s) {
   operate(s.in, s.plan, 0);
   flags_written(true);
   conditional(b, s, s.jump);
+}
+
+// --- Intel PT. All of it comes where flags are saved already, and changes only scratch registers.
+
+void Unit::trace_bit(bool taken) {
+  if (!traced_) return;
+  using Pending = ipt::PacketWriter::PendingBranches;
+  const auto pending = static_cast<int>(reinterpret_cast<char*>(&cpu_.trace->pending_branches()) -
+                                        reinterpret_cast<char*>(cpu_.trace));
+  const int bits = pending + static_cast<int>(offsetof(Pending, bits));
+  const int most = pending + static_cast<int>(offsetof(Pending, full));
+  Label &full = new_label(), &back = new_label();
+  mov(rcx, qword[rbp + layout_.trace]);
+  mov(rax, qword[rcx + bits]);
+  lea(rax, ptr[rax + rax + (taken ? 1 : 0)]);
+  mov(qword[rcx + bits], rax);
+  cmp(rax, qword[rcx + most]);
+  jae(full, T_NEAR);
+  L(back);
+  cold_.push_back([this, &full, &back] {
+    L(full);
+    call(stubs_.branches_full);
+    jmp(back, T_NEAR);
+  });
+}
+
+void Unit::keep_target() {
+  if (traced_) mov(qword[rbp + layout_.scratch + 16], rax);
+}
+
+void Unit::trace_target() {
+  if (traced_) call(stubs_.indirect);
 }
 
 // --- Calls, returns, indirect jumps
@@ -217,11 +251,13 @@ void Unit::target_of(UnitBlock& b, Step& s) {
 
 void Unit::jump_indirect(UnitBlock& b, Step& s) {
   target_of(b, s);
+  keep_target();
   Label& miss = new_label();
   find_block(miss);
   mov(home(kRipBase), rax);
   count(s);
   store_xmm();
+  trace_target();
   jmp(qword[rdx + static_cast<int>(offsetof(Block, entry))]);
   cold_.push_back([this, &b, &miss] {
     L(miss);
@@ -231,6 +267,7 @@ void Unit::jump_indirect(UnitBlock& b, Step& s) {
 
 void Unit::call_indirect(UnitBlock& b, Step& s) {
   target_of(b, s);
+  keep_target();
   Label& miss = new_label();
   find_block(miss);
   mov(qword[rbp + layout_.scratch], rdx);
@@ -238,6 +275,7 @@ void Unit::call_indirect(UnitBlock& b, Step& s) {
   push_return(b, s);
   count(s);
   store_xmm();
+  trace_target();
   mov(rdx, qword[rbp + layout_.scratch]);
   mov(rax, qword[rbp + layout_.scratch + 8]);
   mov(home(kRipBase), rax);
@@ -253,12 +291,14 @@ void Unit::return_step(UnitBlock& b, Step& s) {
   mov(rax, host(kRsp));
   checked_address(b, s, 8, false, true);
   mov(rax, qword[rax]);
+  keep_target();
   Label& miss = new_label();
   find_block(miss);
   mov(home(kRipBase), rax);
   advance(kRsp, 8 + static_cast<int>(s.op->imm));
   count(s);
   store_xmm();
+  trace_target();
   jmp(qword[rdx + static_cast<int>(offsetof(Block, entry))]);
   cold_.push_back([this, &b, &miss] {
     L(miss);

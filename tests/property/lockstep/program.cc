@@ -200,6 +200,24 @@ class Program : public CodeGenerator {
     item(depth + 1);
     L(over);
   }
+  // Flags are written, then come blocks that only jump on, then flags are written again: a stop in
+  // between still sees the first ones.
+  void hop() {
+    Label places[4];
+    const Reg a = sized();
+    const unsigned hops = 1 + static_cast<unsigned>(random_.below(3));
+    if (random_.one_in(2)) {
+      add(a, number());
+    } else {
+      cmp(a, same_size(a));
+    }
+    for (unsigned i = 0; i < hops; ++i) {
+      jmp(places[i], random_.one_in(2) ? T_NEAR : T_SHORT);
+      if (random_.one_in(2)) nop();
+      L(places[i]);
+    }
+    sub(r64(), r64());
+  }
   void loop_around(unsigned depth) {
     Label again;
     mov(r15d, 1 + static_cast<uint32_t>(random_.below(12)));
@@ -207,6 +225,7 @@ class Program : public CodeGenerator {
     item(9);
     item(9);
     if (random_.one_in(2)) jump_over(8);
+    if (random_.one_in(2)) hop();
     dec(r15d);
     jnz(again, T_NEAR);
     (void)depth;
@@ -267,7 +286,7 @@ class Program : public CodeGenerator {
     if (kind < 22) return moves();
     if (kind < 25) return sse();
     if (kind < 26) return depth >= 9 ? moves() : stack();
-    if (kind < 29) return jump_over(depth);
+    if (kind < 29) return random_.one_in(4) ? hop() : jump_over(depth);
     if (kind < 31) return loop_around(depth);
     if (kind < 33) return depth >= 2 ? arithmetic() : call_something();
     if (kind < 34) return fault();
