@@ -28,7 +28,7 @@ bool logic_clears_adjust() {
 std::atomic<Executor>& chosen() {
   static std::atomic<Executor> executor = [] {
     const char* const name = std::getenv("UNDERSTUDY_EXECUTOR");
-    return executor_named(name != nullptr ? name : "").value_or(Executor::kInterpret);
+    return executor_named(name != nullptr ? name : "").value_or(Executor::kTranslate);
   }();
   return executor;
 }

@@ -21,7 +21,7 @@ std::optional<Executor> executor_named(std::string_view name);
 bool host_fits_translation();
 
 // What vCPUs made from now on really use. Before it is set: what the environment variable
-// UNDERSTUDY_EXECUTOR names, so that every test can run either way, else interpret.
+// UNDERSTUDY_EXECUTOR names, so that every test can run either way, else translate.
 Executor default_executor();
 void set_default_executor(Executor executor);
 
