@@ -70,6 +70,18 @@ function(us_test name)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" SKIP_RETURN_CODE 77)
 endfunction()
 
+# us_each_executor(NAME COMMAND...): the test NAME, which runs as users run it, also by the interpreter alone
+# and with every block translated before it first runs.
+function(us_each_executor name)
+  add_test(NAME ${name}_interpreted COMMAND ${ARGN})
+  add_test(NAME ${name}_translated COMMAND ${ARGN})
+  get_test_property(${name} LABELS labels)
+  set_tests_properties(${name}_interpreted ${name}_translated PROPERTIES TIMEOUT 600 LABELS "${labels}")
+  set_tests_properties(${name}_interpreted PROPERTIES ENVIRONMENT "UNDERSTUDY_EXECUTOR=interpret")
+  set_tests_properties(${name}_translated PROPERTIES
+    ENVIRONMENT "UNDERSTUDY_EXECUTOR=translate;UNDERSTUDY_TRANSLATE_AFTER=1")
+endfunction()
+
 # us_fuzzer(NAME SOURCE [LIBRARIES lib...]): with the fuzz preset a libFuzzer binary; elsewhere the same
 # source replays its committed corpus (tests/fuzz/corpus/NAME) as an ordinary test.
 function(us_fuzzer name source)

@@ -145,6 +145,25 @@ case_record_replay() {
   done
 }
 
+case_either_executor() {
+  need_images
+  local by against
+  for by in interpret translate; do
+    guest record 'echo hello from the guest' -o "by-$by" --executor "$by" --stats record.json
+    expect_status 0
+    expect_json record.json executor "$by"
+    mv out recorded.txt
+    for against in interpret translate; do
+      us replay "by-$by" --executor "$against" --stats "$by-$against.json"
+      expect_status 0
+      cmp out recorded.txt || fail "the console differs: recorded by $by, replayed by $against"
+      expect_json "$by-$against.json" divergences 0
+      expect_json "$by-$against.json" executor "$against"
+      expect_json "$by-$against.json" final_digest "$(json "$by-interpret.json" final_digest)"
+    done
+  done
+}
+
 case_cut_recording() {
   need_images
   guest record 'echo hello from the guest' -o recording
