@@ -3,8 +3,8 @@
 # the host hits all alike: processor seconds (user and system) and wall seconds of run, record and replay,
 # bound by the processor and by disk and network; then log bytes of boot, of idling at 250 Hz, of a download; and
 # how long the replay of an idle time takes; and what recording costs with the guest traced (--ipt-check), boot
-# and bound by the processor. Medians, and their ratios. Parts: boot, idle, download, processor, io, trace;
-# without any, all.
+# and bound by the processor. Medians, and their ratios; on a host that others use too, the least say more.
+# Parts: boot, idle, download, processor, io, trace; without any, all.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 rounds=${1:-5}
 shift $(($# > 0))
@@ -21,6 +21,7 @@ cost() {
   { time "$@" >out.txt 2>err.txt </dev/null; } 2>time.txt || fail "$name: $* ended with an error: $(cat err.txt)"
   awk '{ print $1 + $2, $3 }' time.txt >>"$name"
 }
+least() { sort -n -k "$2,$2" "$1" | awk -v f="$2" 'NR == 1 { print $f }'; }
 median() { sort -n -k "$2,$2" "$1" | awk -v f="$2" '{ v[NR] = $f } END { print v[int((NR + 1) / 2)] }'; }
 
 # compare WHAT COMMAND_LINE OPTIONS...
@@ -40,6 +41,8 @@ compare() {
   done
   awk -v u="$(median "$what-run" 1)" -v r="$(median "$what-record" 1)" -v p="$(median "$what-replay" 1)" \
     'BEGIN { printf "  record/run %.3f, replay/record %.3f (processor time)\n", r / u, p / r }'
+  awk -v u="$(least "$what-run" 1)" -v r="$(least "$what-record" 1)" -v p="$(least "$what-replay" 1)" \
+    'BEGIN { printf "  of the least disturbed rounds: %.2f, %.2f, %.2f s; record/run %.3f, replay/record %.3f\n", u, r, p, r / u, p / r }'
 }
 
 # trace_cost WHAT COMMAND_LINE: recording, the guest traced against not.
