@@ -102,6 +102,8 @@ std::optional<LandingVerdict> Lander::approach(hv::Machine& machine, const Landi
     const auto end = await_alarm(machine, target, aim);
     const Branches reached = machine.point().branches;
     if (reached > aim) trouble_.late_by = (reached - aim).value;
+    if (end && *end != LandingVerdict::kLanded && may_be_past(machine.point(), target.point))
+      return LandingVerdict::kOvershoot;
     if (end) return end;
     ++counters_.alarms;
     if (trouble_.period >= kLongPeriod) long_skid_max_ = std::max(long_skid_max_, trouble_.late_by);
@@ -134,8 +136,8 @@ std::optional<LandingVerdict> Lander::await_alarm(hv::Machine& machine, const La
     const hv::MachineStop stop = machine.run({.alarm = stop_at});
     if (at_target(machine, target)) {
       verdict = LandingVerdict::kLanded;
-    } else if (const auto end = early_end(stop)) {
-      verdict = past(machine.point(), target.point) ? LandingVerdict::kOvershoot : end;
+    } else {
+      verdict = early_end(stop);
     }
     if (verdict || stop == hv::MachineStop::kLimit) break;
   }
@@ -185,7 +187,18 @@ LandingVerdict Lander::walk(hv::Machine& machine, const LandingTarget& target) {
   }
   counters_.steps += steps;
   counters_.steps_max = std::max(counters_.steps_max, steps);
+  if (verdict != LandingVerdict::kLanded && may_be_past(machine.point(), target.point))
+    return LandingVerdict::kOvershoot;
   return verdict;
+}
+
+// Without counted instructions the target's branch count may hold the machine on either side of the
+// target: one that sleeps there has not slept too early if its alarm came later than the margin.
+bool Lander::may_be_past(const hv::ExecutionPoint& here, const hv::ExecutionPoint& target) const {
+  if (past(here, target)) return true;
+  if (here.branches != target.branches) return false;
+  if (knows_instructions(here) && knows_instructions(target)) return false;
+  return trouble_.late_by > 0 && trouble_.late_by >= profile_.margin;
 }
 
 EndOfInputs LandingResult::end() const {

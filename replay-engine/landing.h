@@ -96,6 +96,7 @@ class Lander {
   std::optional<LandingVerdict> await_alarm(hv::Machine& machine, const LandingTarget& target,
                                             Branches aim);
   LandingVerdict walk(hv::Machine& machine, const LandingTarget& target);
+  bool may_be_past(const hv::ExecutionPoint& here, const hv::ExecutionPoint& target) const;
   bool miscounts(hv::Machine& machine);
 
   LandingProfile profile_;
