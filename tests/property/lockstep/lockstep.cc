@@ -23,7 +23,8 @@ namespace {
 
 using namespace hv;
 
-constexpr uint64_t kResume = 0x2e'0000, kCodeEnd = 0x1f'0000, kFaultsLeft = kTicksAt + 8;
+constexpr uint64_t kResume = 0x2e'0000, kCodeEnd = 0x1f'0000, kFaultsLeft = kTicksAt + 8,
+                   kSystemCall = kResume + 0x40;
 
 struct Counts {
   uint64_t programs = 0, stops = 0, instructions = 0, interrupts = 0, units = 0, withdrawn = 0;
@@ -85,6 +86,12 @@ void prepare(test::Guest& guest, const std::vector<uint8_t>& program, uint64_t s
   guest.put(test::handler_of(kTickVector),  // INC QWORD [kTicksAt]; IRETQ
             {0x48, 0xff, 0x04, 0x25, kTicksAt & 0xff, (kTicksAt >> 8) & 0xff,
              (kTicksAt >> 16) & 0xff, 0, 0x48, 0xcf});
+  guest.put(kSystemCall, {0x48, 0xff, 0x04, 0x25, kTicksAt & 0xff, (kTicksAt >> 8) & 0xff,
+                          (kTicksAt >> 16) & 0xff, 0,      // INC QWORD [kTicksAt]
+                          0x41, 0x53, 0x9d, 0xff, 0xe1});  // PUSH R11; POPFQ; JMP RCX
+  guest.cpu().msr.lstar = kSystemCall;
+  guest.cpu().msr.star = uint64_t{test::kCode64} << 32;
+  guest.cpu().msr.sfmask = flag::kIf;
   // A fault where R14 is old may derail the program; there it halts.
   const auto halts = [&](uint64_t from, uint64_t to) {
     std::memset(guest.memory->host(GuestPhys(from)), 0xf4, to - from);
@@ -166,7 +173,11 @@ bool go_on(test::Guest& a, test::Guest& b, Kicker& kicker, pmu::Random& random, 
           b.vcpu.run({.alarm = Branches(0)}) == StopReason::kShutdown)
         return false;
       return catch_up(a, b, reason);
-    default: reason = b.vcpu.run({.alarm = alarm}); return a.vcpu.run({.alarm = alarm}) == reason;
+    default: {
+      const RunRequest request{.alarm = alarm, .stop_when_interruptible = random.one_in(3)};
+      reason = b.vcpu.run(request);
+      return a.vcpu.run(request) == reason;
+    }
   }
 }
 

@@ -263,8 +263,15 @@ class Program : public CodeGenerator {
     }
   }
   void rare() {
-    switch (random_.below(5)) {
+    switch (random_.below(7)) {
       case 0: return random_.one_in(2) ? sti() : cli();
+      case 5: db(0x0f), db(0x05); return;  // SYSCALL; what it leads to comes back by POPFQ
+      case 6:
+        random_.one_in(2) ? sti() : cli();
+        pushfq();
+        random_.one_in(2) ? sti() : cli();
+        popfq();
+        return;
       case 1: mov(rax, cr3_), db(0x0f), db(0x22), db(0xd8); return;
       case 2: db(0x0f), db(0x01), db(0x3b); return;  // INVLPG [RBX]
       case 3:
