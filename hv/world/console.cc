@@ -1,5 +1,6 @@
 #include "hv/world/console.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <poll.h>
 #include <string>
@@ -11,6 +12,7 @@ namespace {
 constexpr uint8_t kEscape = 1;  // Ctrl-A
 constexpr size_t kQueueMax = 1 << 20;
 constexpr size_t kReadAtOnce = 4096;
+constexpr size_t kWriteAtOnce = 64 << 10;
 
 // False: the other end is gone.
 bool write_fully(int fd, ByteSpan bytes) {
@@ -87,8 +89,9 @@ void ConsoleBackend::write(ByteSpan bytes) {
   {
     std::unique_lock lock(mutex_);
     if (config_.write_waits)
-      changed_.wait(lock, [this] { return end_writer_ || queue_.size() < kQueueMax; });
+      changed_.wait(lock, [this] { return end_writer_ || waiting_ < kQueueMax; });
     if (end_writer_) return;
+    waiting_ += bytes.size();
     queue_.insert(queue_.end(), bytes.begin(), bytes.end());
   }
   changed_.notify_all();
@@ -96,12 +99,12 @@ void ConsoleBackend::write(ByteSpan bytes) {
 
 bool ConsoleBackend::full() const {
   const std::lock_guard lock(mutex_);
-  return queue_.size() >= kQueueMax;
+  return waiting_ >= kQueueMax;
 }
 
 void ConsoleBackend::flush() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return queue_.empty() && !writing_; });
+  changed_.wait(lock, [this] { return waiting_ == 0; });
 }
 
 void ConsoleBackend::stop() {
@@ -125,12 +128,15 @@ void ConsoleBackend::write_text() {
     if (queue_.empty()) return;
     Bytes bytes;
     bytes.swap(queue_);
-    writing_ = true;
-    lock.unlock();
-    if (!gone) gone = !write_fully(config_.out_fd, bytes);
-    lock.lock();
-    writing_ = false;
-    changed_.notify_all();
+    for (ByteSpan left = bytes; !left.empty();) {
+      const ByteSpan now = left.first(std::min(left.size(), kWriteAtOnce));
+      left = left.subspan(now.size());
+      lock.unlock();
+      if (!gone) gone = !write_fully(config_.out_fd, now);
+      lock.lock();
+      waiting_ -= now.size();
+      changed_.notify_all();
+    }
   }
 }
 

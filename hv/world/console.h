@@ -54,7 +54,7 @@ class ConsoleBackend {
 
   // Queues text for the terminal; see ConsoleConfig::write_waits.
   void write(ByteSpan bytes);
-  // More than 1 MiB is queued. Any thread.
+  // At least 1 MiB is not yet written out. Any thread.
   bool full() const;
   // Waits until everything queued is out (or the other end is gone).
   void flush();
@@ -81,8 +81,8 @@ class ConsoleBackend {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  Bytes queue_;              // under mutex_
-  bool writing_ = false;     // under mutex_: the writer has bytes in hand
+  Bytes queue_;              // under mutex_: what the writer has not taken yet
+  size_t waiting_ = 0;       // under mutex_: bytes in the queue and in the writer's hand
   bool end_writer_ = false;  // under mutex_
   std::thread reader_;
   std::thread writer_;

@@ -113,7 +113,7 @@ TEST_CASE(
                          listener.handlers());
   CHECK_FALSE(console.full());
   const std::string text(700'000, 'x');
-  // The pipe holds 64 KiB, the writer has at most one of these in hand; the rest is queued.
+  // The pipe holds 64 KiB; whether the writer has the rest in hand or not, it waits.
   for (int i = 0; i < 4; ++i) console.write(bytes_of(text));
   CHECK(console.full());
   std::thread reader([&] {
