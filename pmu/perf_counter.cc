@@ -81,7 +81,9 @@ Result<const EventRow*> usable_event(const CpuId& cpu) {
 Result<std::unique_ptr<PerfCounter>> PerfCounter::open(PerfHost& host, const EventRow& row,
                                                        const PerfCounterOptions& options) {
   US_CHECK(options.period_min > 0, "a minimum period of 0");
-  std::unique_ptr<PerfCounter> counter(new PerfCounter(host, options));
+  PerfCounterOptions own = options;
+  if (own.thread == 0) own.thread = ::gettid();  // an owner of signals with the id 0 is nobody
+  std::unique_ptr<PerfCounter> counter(new PerfCounter(host, own));
   if (Status opened = counter->open_events(row); !opened.ok()) return opened.error();
   return counter;
 }

@@ -86,8 +86,9 @@ class PerfModel final : public PerfHost {
     std::memcpy(out, values, sizeof values);
     return sizeof values;
   }
-  int signal_on_overflow(int fd, int, pid_t) override {
-    events_.at(fd).owned = true;
+  // F_SETOWN_EX takes the thread id 0 without a word, and the signal goes nowhere.
+  int signal_on_overflow(int fd, int, pid_t thread) override {
+    events_.at(fd).owned = thread > 0;
     return 0;
   }
   const perf_event_mmap_page* map(int fd) override {
