@@ -28,6 +28,11 @@ int gpr_number(ZydisRegister r) {
   return ZydisRegisterGetId(whole);
 }
 
+bool is_canonical(uint64_t address) {
+  const auto top = static_cast<int64_t>(address) >> 47;
+  return top == 0 || top == -1;
+}
+
 bool patch(uint8_t* code, const Decoded& in, int64_t value) {
   const auto& disp = in.raw.raw.disp;
   if (disp.size == 32 && value == static_cast<int32_t>(value)) {
@@ -203,6 +208,22 @@ void direct_string(Random& r, const Decoded& in, Snapshot& s) {
   if (r.percent(5)) s.gpr[kRsi] = awkward_target(r, 8);
 }
 
+// RSP stays canonical: not every host lets a signal's handler return to another (Zen 5 answers
+// #GP).
+bool aim_stack_pointer(Random& r, const Decoded& in, uint64_t target, int index, Snapshot& s) {
+  if (index < 0) {
+    if (!is_canonical(target)) return false;
+    s.gpr[kRsp] = target;
+    return true;
+  }
+  const auto rest = static_cast<int64_t>(target - s.gpr[kRsp]);
+  const int64_t scale = in.operands[in.memory_operand()].mem.scale;
+  s.gpr[index] = static_cast<uint64_t>(rest / scale);
+  s.gpr[kRsp] += static_cast<uint64_t>(rest % scale);
+  if (in.raw.address_width == 32) s.gpr[index] ^= r.next() << 32;
+  return true;
+}
+
 }  // namespace
 
 uint64_t choose_target(Random& r, const Decoded& in) {
@@ -251,6 +272,7 @@ bool aim_memory(Random& r, const Decoded& in, uint8_t* code, uint64_t address, u
     s.gpr[index] = r.below(1 << 16);
     return patch(code, in, static_cast<int64_t>(target - s.gpr[index] * mem.scale));
   }
+  if (base == kRsp) return aim_stack_pointer(r, in, target - disp, index, s);
   uint64_t sum = disp;
   if (index >= 0) sum += s.gpr[index] * mem.scale;
   s.gpr[base] = target - sum;
