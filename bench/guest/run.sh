@@ -2,7 +2,9 @@
 # Boot to power-off and the guest workloads: ours (run, record, replay) and, where qemu-system-x86_64 is installed,
 # QEMU's plain TCG and its icount recording and replay of the same guest. Everything takes turns within each
 # round, so that a slow moment of the host hits all alike; medians of the rounds are printed. A workload's time
-# is the host's, between its two marker lines on the guest's console.
+# is the host's, between its two marker lines on the guest's console. The disk's workloads (256 MiB read and 128
+# MiB written in pieces of 128 KiB, 16 MiB read in pieces of 4 KiB, past the guest's page cache) run apart; QEMU
+# has its PC for them, since its microvm has no PCI.
 #   bench/guest/run.sh [ROUNDS]      ROUNDS defaults to 3
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -13,6 +15,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 boot='console=ttyS0 quiet panic=-1 us.ip=none us.run=true'
 suite='console=ttyS0 quiet panic=-1 us.ip=none "us.run=us-bench cpu"'
+disk='console=ttyS0 quiet panic=-1 us.ip=none "us.run=us-bench diskread diskread4k diskwrite"'
 
 # Passes lines on, each behind the host's time.
 stamp() { while IFS= read -r line; do printf '%s %s\n' "$EPOCHREALTIME" "${line%$'\r'}"; done; }
@@ -35,7 +38,7 @@ timed() {
 qemu() { # NAME LIMIT CMDLINE OPTIONS...
   local name=$1 limit=$2 cmdline=$3
   shift 3
-  timed "$name" "$limit" qemu-system-x86_64 -machine microvm -accel tcg -m 256 -display none \
+  timed "$name" "$limit" qemu-system-x86_64 -machine "${qemu_machine:-microvm}" -accel tcg -m 256 -display none \
     -serial stdio -monitor none -no-reboot -nodefaults -nic none -kernel "$work/vmlinux" \
     -initrd "$initrd" -append "$cmdline" "$@"
 }
@@ -70,8 +73,26 @@ measure() { # WHAT CMDLINE LIMIT
   fi
 }
 
+# Recording a disk, QEMU needs its clock to sleep: with sleep=off it does not get past the disk's probe.
+measure_disk() {
+  local vm=(--kernel "$kernel" --initrd "$initrd" --memory 256M --cmdline "$disk" --disk "$work/disk.img")
+  local qemu_machine=pc rr=shift=3,rrfile=$work/qemu.log
+  local replayed=(-drive "driver=blkreplay,if=none,image=image,id=disk" -device virtio-blk-pci,drive=disk)
+  local image=(-drive "file=$work/disk.img,if=none,id=image,format=raw,snapshot=on")
+  timed disk-run 300 "$ours" -q run "${vm[@]}"
+  rm -rf "$work/rec"
+  timed disk-record 300 "$ours" -q record -o "$work/rec" "${vm[@]}" --stats "$work/disk-record.json"
+  timed disk-replay 300 "$ours" -q replay "$work/rec"
+  [[ $have_qemu = yes ]] || return 0
+  qemu disk-qemu-icount-record 300 "$disk" "${image[@]}" "${replayed[@]}" -icount "$rr,rr=record"
+  [[ ! -s $work/qemu.log ]] || stat -c %s "$work/qemu.log" >"$work/disk-qemu-log"
+  qemu disk-qemu-icount-replay 300 "$disk" "${image[@]}" "${replayed[@]}" -icount "$rr,rr=replay"
+  qemu disk-qemu-tcg 300 "$disk" "${image[@]}" -device virtio-blk-pci,drive=image
+}
+
 median() { [[ -s $work/$1 ]] && sort -n "$work/$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }' || true; }
 field() { sed -n "s/.*\"$2\": \([0-9]*\).*/\1/p" "$work/$1.json"; }
+logged() { cat "$work/$1-qemu-log" 2>/dev/null || echo -; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (a == "" || b == "" || b == 0) print "-"; else printf "%.2f", a / b }'; }
 kinds="run record replay qemu-tcg qemu-icount-record qemu-icount-replay"
 
@@ -91,9 +112,11 @@ millions_of() {
   echo $((($(field one instructions) - $(field boot instructions)) / 1000000))
 }
 
+head -c $((256 << 20)) /dev/urandom >"$work/disk.img"  # ours logs what is read, QEMU replays from the image
 for ((round = 1; round <= rounds; ++round)); do
   measure boot "$boot" 90
   measure suite "$suite" 600
+  measure_disk
 done
 echo "median seconds of $rounds; QEMU: $(qemu-system-x86_64 --version 2>/dev/null | head -n 1)"
 printf '%-10s %8s %8s %8s %8s %9s %9s %9s %9s %9s\n' "" run record replay TCG "rr record" "rr replay" "rec/rr" "run/TCG" "M instr/s"
@@ -102,6 +125,8 @@ for workload in int sha256 tree syscall pipe forkexec mm shloop; do
   row "$workload" ".$workload" suite "$(millions_of "$workload")"
 done
 row "all+boot" "" suite "$(($(field suite instructions) / 1000000))"
-echo "log bytes: boot $(field boot-record log_bytes), all $(field suite-record log_bytes); QEMU's boot $(cat "$work/boot-qemu-log" 2>/dev/null || echo -), all $(cat "$work/suite-qemu-log" 2>/dev/null || echo -)"
+for workload in diskread diskread4k diskwrite; do row "$workload" ".$workload" disk ""; done
+row "disk+boot" "" disk ""
+echo "log bytes: boot $(field boot-record log_bytes), all $(field suite-record log_bytes), disk $(field disk-record log_bytes); QEMU's boot $(logged boot), all $(logged suite), disk $(logged disk)"
 [[ ! -s $work/failed ]] || { echo "runs without a figure:"; sort "$work/failed" | uniq -c; }
 [[ $have_qemu = yes ]] || echo "QEMU was not measured: qemu-system-x86_64 is not installed"
