@@ -84,15 +84,15 @@ Result<BootState> load_kernel_bytes(GuestMemory& memory, ByteSpan kernel, ByteSp
 }
 
 Result<BootState> load_kernel(GuestMemory& memory, const BootConfig& config) {
-  const auto kernel = read_image_file(config.kernel, "kernel", kKernelFileMax);
+  const auto kernel = ImageFile::open(config.kernel, "kernel", kKernelFileMax);
   if (!kernel) return kernel.error();
-  Bytes initrd;
+  ImageFile initrd;
   if (!config.initrd.empty()) {
-    auto read = read_image_file(config.initrd, "initrd", memory.low_size());
-    if (!read) return read.error();
-    initrd = std::move(read).value();
+    auto opened = ImageFile::open(config.initrd, "initrd", memory.low_size());
+    if (!opened) return opened.error();
+    initrd = std::move(opened).value();
   }
-  return load_kernel_bytes(memory, *kernel, initrd, config);
+  return load_kernel_bytes(memory, kernel->bytes(), initrd.bytes(), config);
 }
 
 }  // namespace us::hv

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ UserError cannot_read(const std::string& path, const char* role, const std::stri
 
 }  // namespace
 
-Result<Bytes> read_image_file(const std::string& path, const char* role, uint64_t limit) {
+Result<ImageFile> ImageFile::open(const std::string& path, const char* role, uint64_t limit) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) return cannot_read(path, role, std::strerror(errno));
   struct stat status {};
@@ -44,16 +45,13 @@ Result<Bytes> read_image_file(const std::string& path, const char* role, uint64_
     return boot_error("BOOT-002", fmt::format("{} {} has a size that cannot be right", role, path),
                       fmt::format("{} bytes", size), fmt::format("1 to {} bytes", limit),
                       "give another file, or the machine more memory");
-  Bytes bytes(size);
-  size_t have = 0;
-  while (have < bytes.size()) {
-    const ssize_t got = ::read(file.get(), bytes.data() + have, bytes.size() - have);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return cannot_read(path, role, std::strerror(errno));
-    if (got == 0) return cannot_read(path, role, "the file shrank while being read");
-    have += static_cast<size_t>(got);
-  }
-  return bytes;
+  void* const at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (at == MAP_FAILED) return cannot_read(path, role, std::strerror(errno));
+  return ImageFile(ByteSpan(static_cast<const uint8_t*>(at), size));
+}
+
+ImageFile::~ImageFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<uint8_t*>(bytes_.data()), bytes_.size());
 }
 
 }  // namespace us::hv

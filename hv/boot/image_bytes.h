@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/result.h"
@@ -24,7 +25,26 @@ T load_at(ByteSpan image, uint64_t offset) {
   return value;
 }
 
-// The whole of a regular file of 1 to `limit` bytes. `role` names it in messages ("kernel").
-Result<Bytes> read_image_file(const std::string& path, const char* role, uint64_t limit);
+// The whole of a regular file of 1 to `limit` bytes, mapped: an unpacked kernel is mostly symbols
+// that nobody loads, so only what is looked at is read. Whoever cuts the file short meanwhile ends
+// the process (SIGBUS), as with a program that is being run.
+class ImageFile {
+ public:
+  // `role` names the file in messages ("kernel"). Errors: BOOT-001, BOOT-002.
+  static Result<ImageFile> open(const std::string& path, const char* role, uint64_t limit);
+  ImageFile() = default;
+  ~ImageFile();
+  ImageFile(ImageFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  ImageFile& operator=(ImageFile&& other) noexcept {
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+
+  ByteSpan bytes() const { return bytes_; }
+
+ private:
+  explicit ImageFile(ByteSpan bytes) : bytes_(bytes) {}
+  ByteSpan bytes_;
+};
 
 }  // namespace us::hv

@@ -34,7 +34,8 @@ std::atomic<Executor>& chosen() {
 }
 
 std::atomic<uint32_t>& runs_before() {
-  constexpr uint32_t kUsual = 48;
+  // Sooner, and boot translates too much that hardly runs again; later, and short programs suffer.
+  constexpr uint32_t kUsual = 400;
   static std::atomic<uint32_t> runs = [] {
     const char* const text = std::getenv("UNDERSTUDY_TRANSLATE_AFTER");
     const unsigned long value = text != nullptr ? std::strtoul(text, nullptr, 10) : 0;

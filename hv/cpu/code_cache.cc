@@ -16,6 +16,7 @@ void* reserve(size_t bytes) {
   void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   US_CHECK(at != MAP_FAILED, "cannot reserve {} bytes for the code cache", bytes);
+  madvise(at, bytes, MADV_HUGEPAGE);
   return at;
 }
 
