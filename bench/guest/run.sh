@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Boot to power-off and the guest workloads: ours (run, record, replay) and, where qemu-system-x86_64 is installed,
-# QEMU's plain TCG and its icount recording and replay of the same guest. Everything takes turns within each
-# round, so that a slow moment of the host hits all alike; medians of the rounds are printed. A workload's time
-# is the host's, between its two marker lines on the guest's console. The disk's workloads (256 MiB read and 128
-# MiB written in pieces of 128 KiB, 16 MiB read in pieces of 4 KiB, past the guest's page cache) run apart; QEMU
-# has its PC for them, since its microvm has no PCI.
+# QEMU's plain TCG and its icount recording and replay of the same guest, both from the unpacked kernel; the row
+# "packed" is a plain boot from Debian's bzImage. Everything takes turns within each round, so that a slow moment of
+# the host hits all alike; medians of the rounds are printed. A workload's time is the host's, between its two marker
+# lines on the guest's console. The disk's workloads (256 MiB read and 128 MiB written in pieces of 128 KiB, 16 MiB
+# read in pieces of 4 KiB, past the guest's page cache) run apart; QEMU has its PC for them, since its microvm has no
+# PCI.
 #   bench/guest/run.sh [ROUNDS]      ROUNDS defaults to 3
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -39,7 +40,7 @@ qemu() { # NAME LIMIT CMDLINE OPTIONS...
   local name=$1 limit=$2 cmdline=$3
   shift 3
   timed "$name" "$limit" qemu-system-x86_64 -machine "${qemu_machine:-microvm}" -accel tcg -m 256 -display none \
-    -serial stdio -monitor none -no-reboot -nodefaults -nic none -kernel "$work/vmlinux" \
+    -serial stdio -monitor none -no-reboot -nodefaults -nic none -kernel "$kernel" \
     -initrd "$initrd" -append "$cmdline" "$@"
 }
 
@@ -53,8 +54,11 @@ unpack_kernel() {
   [[ -s $work/vmlinux ]]
 }
 
-have_qemu=no
-if command -v qemu-system-x86_64 >/dev/null && unpack_kernel; then have_qemu=yes; fi
+have_qemu=no packed=$kernel
+if unpack_kernel; then
+  kernel=$work/vmlinux
+  if command -v qemu-system-x86_64 >/dev/null; then have_qemu=yes; fi
+fi
 
 measure() { # WHAT CMDLINE LIMIT
   local what=$1 cmdline=$2 limit=$3
@@ -71,6 +75,12 @@ measure() { # WHAT CMDLINE LIMIT
       -icount "shift=3,sleep=off,rr=replay,rrfile=$work/qemu.log"
     qemu "$what-qemu-tcg" "$limit" "$cmdline"
   fi
+}
+
+measure_packed() {
+  local kernel=$packed
+  timed packed-run 90 "$ours" -q run --kernel "$kernel" --initrd "$initrd" --memory 256M --cmdline "$boot"
+  if [[ $have_qemu = yes ]]; then qemu packed-qemu-tcg 90 "$boot"; fi
 }
 
 # Recording a disk, QEMU needs its clock to sleep: with sleep=off it does not get past the disk's probe.
@@ -100,7 +110,7 @@ row() { # LABEL FILE_SUFFIX WHAT MILLIONS_OF_INSTRUCTIONS
   local kind cells=() recorded rival
   for kind in $kinds; do cells+=("$(median "$3-$kind$2")"); done
   recorded=${cells[1]} rival=${cells[4]}
-  printf '%-10s %8s %8s %8s %8s %9s %9s %9s %9s %9s\n' "$1" "${cells[0]}" "${cells[1]}" "${cells[2]}" \
+  printf '%-10s %8s %8s %8s %8s %9s %9s %9s %9s %9s\n' "$1" "${cells[0]}" "${cells[1]:--}" "${cells[2]:--}" \
     "${cells[3]:--}" "${cells[4]:--}" "${cells[5]:--}" "$(ratio "$recorded" "$rival")" \
     "$(ratio "${cells[0]}" "${cells[3]}")" "$(awk -v m="$4" -v s="${cells[0]}" 'BEGIN { if (m == "" || s + 0 == 0) print "-"; else printf "%.0f", m / s }')"
 }
@@ -115,12 +125,14 @@ millions_of() {
 head -c $((256 << 20)) /dev/urandom >"$work/disk.img"  # ours logs what is read, QEMU replays from the image
 for ((round = 1; round <= rounds; ++round)); do
   measure boot "$boot" 90
+  measure_packed
   measure suite "$suite" 600
   measure_disk
 done
 echo "median seconds of $rounds; QEMU: $(qemu-system-x86_64 --version 2>/dev/null | head -n 1)"
 printf '%-10s %8s %8s %8s %8s %9s %9s %9s %9s %9s\n' "" run record replay TCG "rr record" "rr replay" "rec/rr" "run/TCG" "M instr/s"
 row boot "" boot "$(($(field boot instructions) / 1000000))"
+row packed "" packed ""
 for workload in int sha256 tree syscall pipe forkexec mm shloop; do
   row "$workload" ".$workload" suite "$(millions_of "$workload")"
 done
