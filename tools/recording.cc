@@ -17,10 +17,21 @@ namespace fs = std::filesystem;
 Bytes to_bytes(const std::string& text) { return {text.begin(), text.end()}; }
 std::string to_text(const Bytes& bytes) { return {bytes.begin(), bytes.end()}; }
 
-std::optional<Bytes> read_file(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return std::nullopt;
-  return Bytes(std::istreambuf_iterator<char>(file), {});
+constexpr size_t kPieceBytes = 256 * 1024;
+
+// In pieces: an unpacked kernel has 60 MiB, and the start of a recording or replay waits for this.
+std::optional<Digest> digest_of_file(const fs::path& path) {
+  std::ifstream file;
+  file.rdbuf()->pubsetbuf(nullptr, 0);  // straight into the piece
+  file.open(path, std::ios::binary);
+  Digester digester;
+  Bytes piece(kPieceBytes);
+  while (file) {
+    file.read(reinterpret_cast<char*>(piece.data()), static_cast<std::streamsize>(piece.size()));
+    digester.add(ByteSpan(piece).first(static_cast<size_t>(file.gcount())));
+  }
+  if (!file.eof()) return std::nullopt;
+  return digester.digest();
 }
 
 UserError cannot_keep(const fs::path& path) {
@@ -50,24 +61,23 @@ UserError changed_file(const fs::path& path, const std::string& seen, const std:
           .mend = "put the recording's own file back, or record again"};
 }
 
-// Copies through a reflink or the kernel where it can; the digest is of what was copied.
+// Copies through a reflink or the kernel where it can; the digest is of the copy.
 Result<std::string> keep(const std::string& from, const fs::path& to) {
-  const auto bytes = read_file(from);
-  if (!bytes) return cannot_keep(from);
   std::error_code failed;
   fs::copy_file(from, to, fs::copy_options::overwrite_existing, failed);
   if (failed) {
     errno = failed.value();
     return cannot_keep(from);
   }
-  return digest_of(*bytes).hex();
+  const auto digest = digest_of_file(to);
+  if (!digest) return cannot_keep(from);
+  return digest->hex();
 }
 
 Status check(const fs::path& path, const std::string& digest) {
-  const auto bytes = read_file(path);
-  if (!bytes) return changed_file(path, "it cannot be read", digest);
-  const std::string seen = digest_of(*bytes).hex();
-  if (seen != digest) return changed_file(path, "digest " + seen, digest);
+  const auto seen = digest_of_file(path);
+  if (!seen) return changed_file(path, "it cannot be read", digest);
+  if (seen->hex() != digest) return changed_file(path, "digest " + seen->hex(), digest);
   return Done{};
 }
 
