@@ -117,8 +117,9 @@ PerfCounter::~PerfCounter() {
     if (fd >= 0) host_.close(fd);
 }
 
-// The loop that linux/perf_event.h prescribes above `lock`. The guest's counter stands still while
-// the host runs, so one pass is nearly always enough.
+// The loop that linux/perf_event.h prescribes above `lock`. The kernel writes the page on the
+// processor that this thread runs on, so only the compiler's order counts. The guest's counter
+// stands still while the host runs, so one pass is nearly always enough.
 std::optional<uint64_t> PerfCounter::read_fast() {
   if (page_ == nullptr) return std::nullopt;
   for (int i = 0; i < kFastTries; ++i) {
@@ -132,7 +133,7 @@ std::optional<uint64_t> PerfCounter::read_fast() {
       const auto raw = static_cast<int64_t>(host_.rdpmc(index - 1) << unused);
       count += static_cast<uint64_t>(raw >> unused);
     }
-    std::atomic_thread_fence(std::memory_order_acquire);
+    std::atomic_signal_fence(std::memory_order_acquire);
     if ((before & 1) != 0 || __atomic_load_n(&page_->lock, __ATOMIC_RELAXED) != before) continue;
     if (!usable || enabled != running) return std::nullopt;
     return count;
