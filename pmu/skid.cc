@@ -112,6 +112,29 @@ uint64_t SkidModel::max() const {
   return 0;
 }
 
+double SkidModel::chance_from(uint64_t x) const {
+  if (x > max()) return 0;
+  const auto exponential = [](uint64_t over, double mean) {
+    return mean > 0 ? std::exp(-static_cast<double>(over) / mean) : over == 0 ? 1.0 : 0.0;
+  };
+  switch (kind) {
+    case SkidKind::kNone:
+    case SkidKind::kFixed: return 1;
+    case SkidKind::kUniform:
+      return x <= a ? 1 : static_cast<double>(b - x + 1) / static_cast<double>(b - a + 1);
+    case SkidKind::kGeometric: return exponential(x, static_cast<double>(a));
+    case SkidKind::kSkylake: return x <= 5 ? 1 : exponential(x - 5, 12);
+    case SkidKind::kSapphireRapids: return x <= 8 ? 1 : exponential(x - 8, 15);
+    case SkidKind::kHeavyTail:
+      return x == 0 ? 1 : std::min(1.0, static_cast<double>(a) / 2 / static_cast<double>(x));
+    case SkidKind::kBimodal: {
+      const double far = static_cast<double>(c) / 100;
+      return (x <= a ? 1 - far : 0) + (x <= b ? far : 0);
+    }
+  }
+  return 0;
+}
+
 Result<SkidModel> parse_skid(std::string_view text) {
   const std::vector<std::string_view> parts = split(text);
   for (const KindName& entry : kKinds) {

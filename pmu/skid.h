@@ -33,6 +33,8 @@ struct SkidModel {
   uint64_t draw(Random& random) const;
   // The largest value draw() can return: a margin below it must be expected to overshoot.
   uint64_t max() const;
+  // P(draw() >= x): the truth that a measurement of the model must find.
+  double chance_from(uint64_t x) const;
 };
 
 // PMU-008 for what does not parse.

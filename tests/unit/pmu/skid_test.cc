@@ -65,4 +65,21 @@ TEST_CASE("a skid model's text parses to itself; what is no model is PMU-008 wit
   }
 }
 
+TEST_CASE("a skid model's chances are those of what it draws") {
+  for (const char* text : {"none", "fixed:40", "uniform:10:90", "geometric:20:200", "skylake",
+                           "sapphire-rapids", "heavy-tail:30:5000", "bimodal:10:90:20"}) {
+    INFO(text);
+    const auto skid = parse_skid(text);
+    const std::vector<uint64_t> values = draws(text, 40'000);
+    for (const uint64_t x :
+         {0u, 1u, 10u, 11u, 40u, 41u, 90u, 91u, 100u, 125u, 4999u, 5000u, 5001u}) {
+      const auto from = std::lower_bound(values.begin(), values.end(), x);
+      const double seen = static_cast<double>(values.end() - from) / 40'000;
+      CHECK(seen == doctest::Approx(skid->chance_from(x)).scale(1).epsilon(0.01));
+    }
+    CHECK(skid->chance_from(skid->max()) > 0);
+    CHECK(skid->chance_from(skid->max() + 1) == 0);
+  }
+}
+
 }  // namespace us::pmu
