@@ -83,9 +83,12 @@ class ProfileParser {
     reader.text("date", profile.date);
     read_quirks(reader, profile.quirks);
     reader.real("step_ns", profile.step_ns);
+    reader.real("read_ns", profile.read_ns);
+    reader.real("arm_ns", profile.arm_ns);
     reader.real("trace_mb_per_s", profile.trace_mb_per_s);
     read_host(reader.table("host"), profile.host);
     read_skid(reader.table("skid"), profile.skid);
+    read_tail(reader.table("tail"), profile.tail);
     read_overcount(reader.table("overcount"), profile.overcount);
     read_model(reader.table("model"), profile.model);
     reader.refuse_unknown_keys();
@@ -126,6 +129,26 @@ class ProfileParser {
     reader.number("p99", out->p99, kIntegerMax);
     reader.number("max", out->max, kIntegerMax);
     reader.number("samples", out->samples, kIntegerMax);
+    reader.number("p50_low", out->p50_low, kIntegerMax);
+    reader.number("p50_high", out->p50_high, kIntegerMax);
+    reader.number("p99_low", out->p99_low, kIntegerMax);
+    reader.number("p99_high", out->p99_high, kIntegerMax);
+    reader.refuse_unknown_keys();
+  }
+
+  void read_tail(const toml::table* table, std::optional<TailStatistics>& out) {
+    if (table == nullptr) return;
+    TomlReader reader(*table, file_, "tail.", error_);
+    out.emplace();
+    reader.text("kind", out->kind);
+    reader.number("reach", out->reach, kIntegerMax);
+    reader.number("reach_low", out->reach_low, kIntegerMax);
+    reader.number("reach_high", out->reach_high, kIntegerMax);
+    std::optional<double> probability, confidence;
+    reader.real("overshoot_probability", probability);
+    reader.real("confidence", confidence);
+    out->overshoot_probability = probability.value_or(0);
+    out->confidence = confidence.value_or(0);
     reader.refuse_unknown_keys();
   }
 
@@ -197,6 +220,28 @@ toml::table model_table(const ModelSettings& model) {
   put("throttle_window_branches", bad.throttle_window_branches, ideal.throttle_window_branches);
   if (bad.taken_only) out.insert("taken_only", true);
   return out;
+}
+
+toml::table skid_table(const SkidStatistics& skid) {
+  toml::table out{{"p50", integer(skid.p50)},
+                  {"p99", integer(skid.p99)},
+                  {"max", integer(skid.max)},
+                  {"samples", integer(skid.samples)}};
+  if (skid.p99_high == 0) return out;
+  out.insert("p50_low", integer(skid.p50_low));
+  out.insert("p50_high", integer(skid.p50_high));
+  out.insert("p99_low", integer(skid.p99_low));
+  out.insert("p99_high", integer(skid.p99_high));
+  return out;
+}
+
+toml::table tail_table(const TailStatistics& tail) {
+  return toml::table{{"kind", tail.kind},
+                     {"reach", integer(tail.reach)},
+                     {"reach_low", integer(tail.reach_low)},
+                     {"reach_high", integer(tail.reach_high)},
+                     {"overshoot_probability", tail.overshoot_probability},
+                     {"confidence", tail.confidence}};
 }
 
 UserError cannot_write(const std::filesystem::path& path, int error_number) {
@@ -271,14 +316,12 @@ std::string to_toml(const HostProfile& profile) {
   for (Quirk quirk : profile.quirks) quirks.push_back(std::string(info_of(quirk).name));
   root.insert("quirks", quirks);
   if (profile.step_ns) root.insert("step_ns", *profile.step_ns);
+  if (profile.read_ns) root.insert("read_ns", *profile.read_ns);
+  if (profile.arm_ns) root.insert("arm_ns", *profile.arm_ns);
   if (profile.trace_mb_per_s) root.insert("trace_mb_per_s", *profile.trace_mb_per_s);
   root.insert("host", host_table(profile.host));
-  if (const auto& skid = profile.skid) {
-    root.insert("skid", toml::table{{"p50", integer(skid->p50)},
-                                    {"p99", integer(skid->p99)},
-                                    {"max", integer(skid->max)},
-                                    {"samples", integer(skid->samples)}});
-  }
+  if (profile.skid) root.insert("skid", skid_table(*profile.skid));
+  if (profile.tail) root.insert("tail", tail_table(*profile.tail));
   toml::table overcount;
   for (const auto& [probe, value] : profile.overcount) overcount.insert(probe, value);
   if (!overcount.empty()) root.insert("overcount", overcount);

@@ -42,8 +42,20 @@ struct HostIdentity {
 struct SkidStatistics {
   uint64_t p50 = 0, p99 = 0, max = 0;  // branches
   uint64_t samples = 0;
+  // Where the true p50 and p99 lie with the tail's confidence; all zero: not known.
+  uint64_t p50_low = 0, p50_high = 0, p99_low = 0, p99_high = 0;
   bool operator==(const SkidStatistics&) const = default;
 };
+
+// How far skid reaches: the least margin that overshoots no more often than wanted.
+struct TailStatistics {
+  std::string kind{};                                 // "ceiling", "pareto", "unknown"
+  uint64_t reach = 0, reach_low = 0, reach_high = 0;  // branches; high kReachMax: no bound known
+  double overshoot_probability = 0;                   // of one landing, as wanted
+  double confidence = 0;  // of all intervals here and in [skid], at once
+  bool operator==(const TailStatistics&) const = default;
+};
+constexpr uint64_t kReachMax = 0x7fffffffffffffff;
 
 struct ModelSettings {
   SkidModel skid{};
@@ -63,8 +75,11 @@ struct HostProfile {
   std::vector<Quirk> quirks{};  // seen on this host
   HostIdentity host{};
   std::optional<SkidStatistics> skid{};
+  std::optional<TailStatistics> tail{};
   std::map<std::string, double> overcount{};  // probe -> branches too many per million
   std::optional<double> step_ns{};            // cost of one precise step
+  std::optional<double> read_ns{};            // cost of reading the clock
+  std::optional<double> arm_ns{};             // cost of setting an alarm
   std::optional<double> trace_mb_per_s{};
   std::optional<ModelSettings> model{};  // for the software processor
 

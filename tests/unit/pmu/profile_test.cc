@@ -18,7 +18,10 @@ HostProfile full_profile() {
   profile.date = "2026-01-31";
   profile.quirks = {Quirk::kMinimumPeriod32, Quirk::kThrottling};
   profile.host = {"Some CPU @ 2.0GHz", "GenuineIntel", 6, 0x8f, 8, "0x2b000590", "6.1.0-18-amd64"};
-  profile.skid = SkidStatistics{17, 61, 104, 100'000};
+  profile.skid = SkidStatistics{17, 61, 104, 100'000, 16, 18, 59, 64};
+  profile.tail = TailStatistics{"pareto", 140, 125, 158, 1e-6, 0.99};
+  profile.read_ns = 21.5;
+  profile.arm_ns = 2400;
   profile.overcount = {{"timer_storm", 0.0}, {"ept_faults", 0.25}};
   profile.step_ns = 2100.5;
   profile.trace_mb_per_s = 180.0;
