@@ -180,7 +180,16 @@ bool counts_guest_only(const perf_event_attr& attr) {
          attr.exclude_user == 0 && attr.exclude_kernel == 0 && attr.exclude_idle == 0;
 }
 
-Result<perf_event_attr> make_event(const EventRow& row, EventRole role) {
+bool counts_user_only(const perf_event_attr& attr) {
+  return attr.exclude_host == 0 && attr.exclude_guest == 1 && attr.exclude_hv == 1 &&
+         attr.exclude_user == 0 && attr.exclude_kernel == 1;
+}
+
+bool counts_only(const perf_event_attr& attr, EventScope scope) {
+  return scope == EventScope::kGuest ? counts_guest_only(attr) : counts_user_only(attr);
+}
+
+Result<perf_event_attr> make_event(const EventRow& row, EventRole role, EventScope scope) {
   const auto encoding = pfm_encode(row);
   if (encoding && encoding->config != row.config) {
     return UserError{
@@ -195,7 +204,9 @@ Result<perf_event_attr> make_event(const EventRow& row, EventRole role) {
   attr.size = sizeof attr;
   attr.type = PERF_TYPE_RAW;
   attr.config = row.config;
-  attr.exclude_host = 1;
+  attr.exclude_host = scope == EventScope::kGuest;
+  attr.exclude_guest = scope == EventScope::kUser;
+  attr.exclude_kernel = scope == EventScope::kUser;
   attr.exclude_hv = 1;
   attr.pinned = 1;  // an error, and never multiplexed, where no counter is free
   attr.disabled = 1;
@@ -204,7 +215,7 @@ Result<perf_event_attr> make_event(const EventRow& row, EventRole role) {
     attr.sample_period = uint64_t{1} << 60;
     attr.wakeup_events = 1;
   }
-  US_CHECK(counts_guest_only(attr), "an event that counts the host");
+  US_CHECK(counts_only(attr, scope), "an event that counts what it should not");
   return attr;
 }
 

@@ -51,11 +51,18 @@ enum class EventRole : uint8_t {
   kClock,  // never reprogrammed; the count is the clock
   kAlarm,  // sampling; the period is set before each run
 };
-// A guest-only event, pinned, with the exclude bits set by us: libpfm's modifiers do not exclude
-// the host. The library's code must agree with the table's, else PMU-012.
-Result<perf_event_attr> make_event(const EventRow& row, EventRole role);
+enum class EventScope : uint8_t {
+  kGuest,  // the guest, in user and kernel mode; never the host
+  kUser,   // this thread's own code in user mode: for measuring the counter itself
+};
+// An event pinned, with the exclude bits set by us: libpfm's modifiers do not exclude the host.
+// The library's code must agree with the table's, else PMU-012.
+Result<perf_event_attr> make_event(const EventRow& row, EventRole role,
+                                   EventScope scope = EventScope::kGuest);
 
 // Checked by make_event, and again by who opens the event.
 bool counts_guest_only(const perf_event_attr& attr);
+bool counts_user_only(const perf_event_attr& attr);
+bool counts_only(const perf_event_attr& attr, EventScope scope);
 
 }  // namespace us::pmu

@@ -89,14 +89,15 @@ Result<std::unique_ptr<PerfCounter>> PerfCounter::open(PerfHost& host, const Eve
 }
 
 Status PerfCounter::open_events(const EventRow& row) {
-  auto clock = make_event(row, EventRole::kClock);
+  auto clock = make_event(row, EventRole::kClock, options_.scope);
   if (!clock.ok()) return clock.error();
-  auto alarm = make_event(row, EventRole::kAlarm);
+  auto alarm = make_event(row, EventRole::kAlarm, options_.scope);
   if (!alarm.ok()) return alarm.error();
   clock->read_format = PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING;
   for (const auto& [attr, fd, role] :
        {std::tuple{&*clock, &clock_, "clock"}, std::tuple{&*alarm, &alarm_, "alarm"}}) {
-    US_CHECK(counts_guest_only(*attr) && attr->pinned == 1, "an event that counts the host");
+    US_CHECK(counts_only(*attr, options_.scope) && attr->pinned == 1,
+             "an event that counts what it should not");
     *fd = host_.open(*attr, options_.thread);
     if (*fd < 0) return refused(row, role, std::strerror(-*fd), mend_for(-*fd));
   }

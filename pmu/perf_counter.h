@@ -21,6 +21,7 @@ struct PerfCounterOptions {
   pid_t thread = 0;  // the vCPU thread's id; 0: the caller's
   int signal = 0;    // sent to it when the alarm fires; blocked outside KVM_RUN by its owner
   uint64_t period_min = 32;  // branches; the kernel's floor on Haswell, nothing lost elsewhere
+  EventScope scope = EventScope::kGuest;
 };
 
 class PerfCounter final : public Counter {
