@@ -5,6 +5,7 @@
 #include "hv/machine_config.h"
 #include "hv/snapshot.h"
 #include "logchannel/log_reader.h"
+#include "tools/host_profile.h"
 #include "tools/kept_log.h"
 
 namespace us::tools {
@@ -159,7 +160,7 @@ Result<RecordedSide> open_side(const std::string& name, const SideOptions& optio
   };
   side.profile = recorded.vm.profile;
   if (!options.pmu_profile.empty()) {
-    auto profile = pmu::load_profile(options.pmu_profile);
+    auto profile = load_host_profile(options.pmu_profile);
     if (!profile.ok()) return profile.error();
     side.profile = std::move(profile).value();
   }

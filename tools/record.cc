@@ -5,7 +5,7 @@
 
 #include "hv/machine_config.h"
 #include "logchannel/log_writer.h"
-#include "pmu/profile.h"
+#include "tools/host_profile.h"
 #include "tools/ipt_options.h"
 #include "tools/progress.h"
 #include "tools/recording.h"
@@ -43,7 +43,7 @@ Result<VmConfig> resolve(const RecordOptions& options) {
 // The host's profile, if one is named; a host that is unfit is refused.
 Result<std::optional<pmu::HostProfile>> read_profile(const VmConfig& config) {
   if (config.pmu_profile.empty()) return std::optional<pmu::HostProfile>();
-  auto profile = pmu::load_profile(config.pmu_profile);
+  auto profile = load_host_profile(config.pmu_profile);
   if (!profile.ok()) return profile.error();
   if (auto refused = pmu::refuse_to_record(*profile, config.pmu_profile)) return *refused;
   return std::optional(std::move(profile).value());

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "logchannel/log_reader.h"
-#include "pmu/profile.h"
 #include "tools/executor_option.h"
+#include "tools/host_profile.h"
 #include "tools/image_reader.h"
 #include "tools/ipt_options.h"
 #include "tools/progress.h"
@@ -129,7 +129,7 @@ Outcome replay_outcome(const Replayed& r) {
 
 // The profile named now, else the recorded one, else none: an exact counter.
 Result<pmu::HostProfile> profile_of(const ReplayOptions& options, const RecordedVm& recorded) {
-  if (!options.pmu_profile.empty()) return pmu::load_profile(options.pmu_profile);
+  if (!options.pmu_profile.empty()) return load_host_profile(options.pmu_profile);
   return recorded.profile.value_or(pmu::HostProfile{.event = "model", .exact = true});
 }
 
