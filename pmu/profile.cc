@@ -370,6 +370,15 @@ std::optional<UserError> refuse_to_record(const HostProfile& profile, const std:
                      "a branch counter that is exact",
                      std::string(info.remedy)};
   }
+  if (profile.confidence == Confidence::kMeasured && !profile.exact)
+    return UserError{"PMU-010",
+                     ExitCode::kHostCannot,
+                     "this host cannot record",
+                     fmt::format("exact = false in {}: its branch counter was measured, and "
+                                 "miscounts for a reason unknown",
+                                 name),
+                     "a branch counter that is exact",
+                     "measure again on a quiet host, or use another"};
   return std::nullopt;
 }
 

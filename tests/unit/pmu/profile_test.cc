@@ -158,6 +158,16 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a host that was measured and miscounts may not record, whatever the reason") {
+  HostProfile profile = full_profile();
+  CHECK_FALSE(refuse_to_record(profile, "host.toml"));
+  profile.exact = false;
+  const auto error = refuse_to_record(profile, "host.toml");
+  REQUIRE(error.has_value());
+  CHECK(error->id == "PMU-010");
+  CHECK(error->seen.find("exact = false") != std::string::npos);
+}
+
 TEST_CASE("every quirk has a name that finds it again, parts, an effect, a probe and a remedy") {
   for (const QuirkInfo& info : all_quirks()) {
     CHECK(quirk_by_name(info.name) == info.quirk);
