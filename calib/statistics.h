@@ -25,7 +25,7 @@ double chi_squared_tail(double value, double freedom);
 double chi_squared_limit(double confidence, double freedom);
 // P(Binomial(trials, p) >= successes).
 double binomial_tail(uint64_t trials, double p, uint64_t successes);
-// The largest k with P(Poisson(mean) > k) > chance; the counts that chance alone explains.
+// The least k with P(Poisson(mean) > k) <= chance: more than that is more than chance explains.
 uint64_t poisson_limit(double mean, double chance);
 // Upper bound of a probability after `successes` in `trials` (Clopper and Pearson 1934).
 double probability_bound(uint64_t successes, uint64_t trials, double confidence);

@@ -57,7 +57,7 @@ TEST_CASE("probabilities of counts are those of the textbook") {
   CHECK(probability_bound(0, 300, 0.95) == doctest::Approx(0.00994).epsilon(0.01));
   CHECK(chi_squared_limit(0.95, 1) == doctest::Approx(3.8415).epsilon(0.001));
   CHECK(poisson_limit(0, 1e-4) == 0);
-  CHECK(poisson_limit(10, 1e-4) == 23);
+  CHECK(poisson_limit(10, 1e-4) == 24);
 }
 
 }  // namespace us::calib
