@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run_case.sh CASE: one case of cases.sh or pair_cases.sh in a folder of its own, with what all cases share.
+# run_case.sh CASE: one case of *cases.sh in a folder of its own, with what all cases share.
 #   UNDERSTUDY  the binary          US_IMAGES  the folder of vmlinuz and initrd.img
 set -euo pipefail
 export LC_ALL=C
@@ -97,5 +97,7 @@ serve_web() {
 . "$here/cases.sh"
 # shellcheck source=tests/vm/pair_cases.sh
 . "$here/pair_cases.sh"
+# shellcheck source=tests/vm/calibrate_cases.sh
+. "$here/calibrate_cases.sh"
 "case_${1:?which case}"
 echo "passed"

@@ -1,0 +1,76 @@
+# Cases of `understudy calibrate`; run_case.sh reads this. None needs a guest image, but the one that records.
+
+case_calibrate_soft() {
+  us calibrate --backend soft --skid fixed:100 --quick --json -o host.toml --plot host.svg
+  expect_status 0
+  expect_json out margin 101
+  expect_json out exact true
+  expect_json out p50 100
+  expect_json out event model
+  grep -q '"quirks": \[\]' out || fail "quirks of a clean model"
+  grep -qx 'margin = 101' host.toml || fail "no margin of 101 in the profile"
+  grep -q '<svg ' host.svg || fail "no chart"
+  [[ ! -e host.toml.state ]] || fail "a state file is left over"
+  us calibrate check host.toml
+  expect_status 0
+  us calibrate --backend soft --skid fixed:130 --quick -o other.toml
+  expect_status 0
+  us calibrate compare host.toml other.toml
+  expect_status 5
+  grep -q '^CHANGED *skid p50' out || fail "compare does not name the skid"
+  sed -i 's/^skid = "fixed:100"/skid = "fixed:140"/; s/fixed:100/fixed:140/' host.toml
+  us calibrate check host.toml
+  expect_error CAL-004 5
+}
+
+case_calibrate_records() {
+  need_images
+  us calibrate --backend soft --quick -o host.toml
+  expect_status 0
+  guest record 'echo hello' -o recording --pmu-profile host.toml
+  expect_status 0
+  us replay recording --stats replay.json
+  expect_status 0
+  expect_json replay.json landing_overshoots 0
+  sed -i '/^\[model\]/,$d; s/^confidence = .*/confidence = "measured"/' host.toml
+  sed -i "s/^vendor = .*/vendor = 'GenuineNobody'/; s/^vendor = \"\"/vendor = 'GenuineNobody'/" host.toml
+  guest record true -o again --pmu-profile host.toml
+  expect_error PMU-021 5
+  us replay recording --pmu-profile host.toml
+  expect_error PMU-021 5
+}
+
+case_calibrate_stopped() {
+  "$UNDERSTUDY" calibrate --backend soft --thorough -o host.toml >out 2>err &
+  local pid=$! try
+  for ((try = 0; try < 600; ++try)); do
+    if [[ -e host.toml.state ]]; then break; fi
+    sleep 0.1
+  done
+  kill -INT "$pid"
+  status=0
+  wait "$pid" || status=$?
+  expect_status 7
+  [[ -e host.toml.state && ! -e host.toml ]] || fail "no state file, or a profile of a part"
+  # Another campaign is not mixed with it.
+  us calibrate --backend soft --quick --seed 2 -o host.toml
+  expect_status 0
+  expect_talk 'is of another campaign: measuring begins anew'
+}
+
+case_calibrate_no_counter() {
+  us calibrate --backend kvm
+  expect_error CAL-001 3
+  us calibrate --skid fixed:1
+  expect_error CAL-002 2
+  us calibrate --backend soft --skid fast
+  expect_error PMU-008 2
+  us calibrate --quick --json
+  if [[ $status == 0 ]]; then
+    expect_json out backend perf
+    return
+  fi
+  expect_error 'PMU-01[78]' 3
+  expect_json out complete false
+  expect_json out id 'PMU-01[78]'
+}
