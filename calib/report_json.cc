@@ -60,7 +60,7 @@ json exactness_json(const Measurements& measured) {
 json landing_json(const Calibration& c, const Measurements& measured) {
   json out = json::array();
   for (const auto& [margin, t] : measured.landings)
-    out.push_back({{"margin", margin},
+    out.push_back({{"with_margin", margin},
                    {"landings", t.landings},
                    {"alarms", t.alarms},
                    {"stops", t.stops},

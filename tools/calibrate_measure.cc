@@ -118,7 +118,7 @@ Result<Measured> measure(const CalibrateOptions& options, MeasuredHost& host, ca
   ProgressLine line(globals, true);
   const Clock::time_point started = Clock::now();
   const uint64_t began_at = campaign.done();
-  Clock::time_point kept = started;
+  Clock::time_point kept = started - kKeepEvery;  // the first chunk is kept at once
   while (!campaign.finished() && !stop) {
     show_progress(line, campaign, began_at, started);
     if (Status s = campaign.next(); !s.ok()) return s.error();
