@@ -58,6 +58,18 @@ constexpr unsigned kItlbEntries = 256;
 // One bank per way of seeing memory, so that a privilege change only moves a pointer.
 enum TlbBank : uint8_t { kBankUser, kBankSupervisor, kBankSupervisorAc, kBankCount };
 
+// Events that are to be seen by who runs the processor instead of the guest, as virtualisation
+// hardware intercepts them; a model of that hardware sets these. Afterwards the bus is asked for
+// attention. All off: nothing is changed.
+struct Intercepts {
+  bool debug = false;   // debug exceptions: their DR6 bits are gathered in debug_hits
+  bool faults = false;  // exceptions of instructions are held in Cpu::fault, not delivered
+  bool time = false;    // RDTSC and RDTSCP are executed by the stepper
+  bool msrs = false;    // so are RDMSR and WRMSR, and all of them go to the bus
+  uint64_t debug_hits = 0;
+  bool fault_held = false;
+};
+
 struct Cpu : CpuState {
   Cpu(GuestMemory& memory_in, Bus& bus_in);
   ~Cpu();
@@ -101,6 +113,8 @@ struct Cpu : CpuState {
   // Counted for the exit report: instructions nobody implements, by Zydis mnemonic.
   uint64_t unknown_instructions = 0;
   char last_unknown[48] = {};
+
+  Intercepts intercepts;
 };
 
 // Records a fault to deliver. Always returns false, for `return raise(...)`.

@@ -30,6 +30,10 @@ bool check_instruction_breakpoint(Cpu& c) {
   for (unsigned i = 0; i < 4; ++i)
     if (enabled(c, i) && break_on(c, i) == kExecution && c.dr[i] == linear) hits |= 1u << i;
   if (hits == 0) return false;
+  if (c.intercepts.debug) {
+    c.intercepts.debug_hits = hits;
+    return true;
+  }
   c.dr6 = (c.dr6 & ~uint64_t{0xf}) | hits;
   deliver(c, {.vector = kDebug}, c.rip);
   return true;
@@ -64,6 +68,11 @@ void deliver_debug_traps(Cpu& c, bool single_step) {
       c.cpl == 0 && (c.rflags_other & flag::kTf) == 0 && c.rip == c.msr.lstar;
   if (after_syscall) single_step = false;
   if (!single_step && c.debug_hits == 0) return;
+  if (c.intercepts.debug) {
+    c.intercepts.debug_hits = c.debug_hits | (single_step ? dr6::kBs : 0);
+    c.debug_hits = 0;
+    return;
+  }
   report_debug_hits(c);
   if (single_step) c.dr6 |= dr6::kBs;
   deliver_event(c, {.vector = kDebug, .kind = EventKind::kTrap}, c.rip);

@@ -43,7 +43,10 @@ Event event_of(const Fault& f) {
 
 uint64_t saved_flags(const Cpu& c, const Event& event) {
   const uint64_t rf = event.kind == EventKind::kFault ? flag::kRf : 0;
-  return rflags(c) | rf;
+  // A processor clears RF with every instruction, this one only where breakpoints are looked for.
+  // What stands in for hardware must not show one that was left over.
+  const uint64_t stale = c.intercepts.debug || c.intercepts.msrs ? flag::kRf : 0;
+  return (rflags(c) & ~stale) | rf;
 }
 
 void enter_handler_flags(Cpu& c, bool interrupt_gate) {

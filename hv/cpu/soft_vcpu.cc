@@ -127,13 +127,19 @@ void SoftVcpu::handle_exit() {
   if (c.exit != Exit::kFault) return;
   c.link_slot = nullptr;
   refine_address_fault(c);
+  if (c.intercepts.faults) {
+    c.intercepts.fault_held = true;
+    c.exit = Exit::kContinue;
+    return;
+  }
   const Fault fault = c.fault;
   deliver(c, fault, c.rip);
 }
 
 bool SoftVcpu::step_instruction() {
   Cpu& c = *cpu_;
-  if (debug_armed(c) && check_instruction_breakpoint(c)) return false;
+  if (debug_armed(c) && check_instruction_breakpoint(c))
+    return c.intercepts.debug && c.bus.take_attention();
   const bool trap_after = (c.rflags_other & flag::kTf) != 0;
   c.interrupt_shadow = false;
   c.trap_hold = TrapHold::kNone;

@@ -22,6 +22,7 @@ class SoftVcpu final : public Vcpu {
   StopReason run(const RunRequest& request) override;
   StopReason step() override;
   ExecutionPoint point() const override;
+  Branches branches() const override { return Branches(cpu_->branches); }
   bool interruptible() const override;
   void inject_interrupt(uint8_t vector) override;
   void inject_nmi() override;
@@ -33,7 +34,9 @@ class SoftVcpu final : public Vcpu {
   void save(ByteWriter& out) override;
   Status load(ByteReader& in) override;
   void digest_state(ByteWriter& out) const override;
+  void collect_dirty_pages() override {}  // every store marks its page
   void forget_dirty_pages() override { drop_write_tags(*cpu_); }
+  std::optional<UserError> failure() const override { return std::nullopt; }
   std::string dump() const override;
 
   Result<ipt::TraceSetup> start_trace(const TraceRequest& request) override;

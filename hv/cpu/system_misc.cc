@@ -59,6 +59,7 @@ bool clear_ac(Cpu& c, const Op&) {
 
 bool read_time(Cpu& c, const Op&) {
   if (!time_allowed(c)) return false;
+  if (c.intercepts.time && !c.stepping) return needs_step(c);
   set_edx_eax(c, c.bus.tsc(Branches(c.branches)).value);
   return true;
 }
@@ -75,9 +76,13 @@ bool read_counter(Cpu& c, const Op&) { return raise(c, kGeneralProtection, 0); }
 bool read_msr_op(Cpu& c, const Op&) {
   if (!privileged(c)) return false;
   const auto index = static_cast<uint32_t>(c.regs[kRcx]);
-  if (on_bus(index) && !c.stepping) return needs_step(c);
+  if ((on_bus(index) || c.intercepts.msrs) && !c.stepping) return needs_step(c);
   uint64_t value = 0;
-  if (!read_msr(c, index, value)) return false;
+  if (c.intercepts.msrs) {
+    if (!c.bus.msr_read(index, value)) return raise(c, kGeneralProtection, 0);
+  } else if (!read_msr(c, index, value)) {
+    return false;
+  }
   set_edx_eax(c, value);
   return true;
 }
@@ -86,8 +91,10 @@ bool write_msr_op(Cpu& c, const Op&) {
   if (!privileged(c)) return false;
   const auto index = static_cast<uint32_t>(c.regs[kRcx]);
   // Writing the time stamp counter moves timers too, so the machine must look.
-  if ((on_bus(index) || index == 0x10) && !c.stepping) return needs_step(c);
-  return write_msr(c, index, static_cast<uint32_t>(c.regs[kRax]) | (c.regs[kRdx] << 32));
+  if ((on_bus(index) || index == 0x10 || c.intercepts.msrs) && !c.stepping) return needs_step(c);
+  const uint64_t value = static_cast<uint32_t>(c.regs[kRax]) | (c.regs[kRdx] << 32);
+  if (c.intercepts.msrs) return c.bus.msr_write(index, value) || raise(c, kGeneralProtection, 0);
+  return write_msr(c, index, value);
 }
 
 bool cpuid_op(Cpu& c, const Op&) {
