@@ -30,8 +30,7 @@ std::unique_ptr<hv::Machine> guest(NoWorld& world) {
   US_CHECK(made.ok(), "no machine of 8 MiB");
   std::unique_ptr<hv::Machine> machine = std::move(made).value();
   US_CHECK(machine->memory().write(GuestPhys(kEntry), {landing_guest_begin, landing_guest_end}));
-  hv::enter_boot_state(static_cast<hv::SoftVcpu&>(machine->vcpu()),
-                       hv::long_mode_state(machine->memory(), kEntry));
+  hv::enter_boot_state(machine->vcpu(), hv::long_mode_state(machine->memory(), kEntry));
   return machine;
 }
 

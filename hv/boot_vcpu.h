@@ -2,10 +2,10 @@
 #pragma once
 
 #include "hv/boot/boot_state.h"
-#include "hv/cpu/soft_vcpu.h"
+#include "hv/core/vcpu.h"
 
 namespace us::hv {
 
-void enter_boot_state(SoftVcpu& vcpu, const BootState& state);
+void enter_boot_state(Vcpu& vcpu, const BootState& state);
 
 }  // namespace us::hv

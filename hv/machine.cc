@@ -6,10 +6,35 @@
 #include "hv/cpu/soft_vcpu.h"
 
 namespace us::hv {
-Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, OutputSink& output) {
+namespace {
+
+VcpuFactory& default_vcpu() {
+  static VcpuFactory factory;
+  return factory;
+}
+
+}  // namespace
+
+void set_default_vcpu(VcpuFactory factory) { default_vcpu() = std::move(factory); }
+
+Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, OutputSink& output,
+                                                 const VcpuFactory& factory) {
   auto memory = GuestMemory::create(config.memory_bytes);
   if (!memory.ok()) return memory.error();
-  return std::unique_ptr<Machine>(new Machine(config, std::move(memory).value(), output));
+  std::unique_ptr<Machine> machine(new Machine(config, std::move(memory).value(), output));
+  if (Status s = machine->make_vcpu(factory ? factory : default_vcpu()); !s.ok()) return s.error();
+  return machine;
+}
+
+Status Machine::make_vcpu(const VcpuFactory& factory) {
+  if (!factory) {
+    vcpu_ = std::make_unique<SoftVcpu>(*memory_, static_cast<Bus&>(*this));
+    return Done{};
+  }
+  auto made = factory(*memory_, static_cast<Bus&>(*this));
+  if (!made.ok()) return made.error();
+  vcpu_ = std::move(made).value();
+  return Done{};
 }
 
 Machine::Machine(const MachineConfig& config, std::unique_ptr<GuestMemory> memory,
@@ -17,7 +42,6 @@ Machine::Machine(const MachineConfig& config, std::unique_ptr<GuestMemory> memor
     : config_(config), memory_(std::move(memory)), digest_(*memory_) {
   platform_ = std::make_unique<Platform>(config_.platform, *memory_,
                                          static_cast<TimeSource&>(*this), output);
-  vcpu_ = std::make_unique<SoftVcpu>(*memory_, static_cast<Bus&>(*this));
   dump_token_ = add_state_dump([this] { return dump(); });
 }
 
@@ -27,7 +51,7 @@ Status Machine::boot(BootConfig config) {
   config.acpi_rsdp = platform_->install_acpi_tables().value;
   auto state = load_kernel(*memory_, config);
   if (!state.ok()) return state.error();
-  enter_boot_state(static_cast<SoftVcpu&>(*vcpu_), *state);
+  enter_boot_state(*vcpu_, *state);
   return Done{};
 }
 
@@ -82,6 +106,7 @@ std::optional<MachineStop> Machine::outcome(StopReason reason) {
     case StopReason::kKicked: return MachineStop::kKicked;
     case StopReason::kBreakpoint: return MachineStop::kBreakpoint;
     case StopReason::kShutdown: return MachineStop::kShutdown;
+    case StopReason::kFailed: return MachineStop::kFailed;
     case StopReason::kHalted: return MachineStop::kIdle;
     case StopReason::kInterruptWindow:
     case StopReason::kStepped: return std::nullopt;
@@ -119,7 +144,7 @@ void Machine::apply(const Input& input) {
              input);
 }
 
-GuestTsc Machine::now() { return clock_.at(vcpu_->point().branches); }
+GuestTsc Machine::now() { return clock_.at(vcpu_->branches()); }
 
 bool Machine::halted_for_good() const {
   return vcpu_->halted() && !vcpu_->interruptible() && !platform_->nmi_pending();
@@ -167,6 +192,7 @@ Digest Machine::device_digest() const {
 }
 
 Digest Machine::memory_digest() {
+  vcpu_->collect_dirty_pages();
   const Digest digest = digest_.update(*memory_);
   vcpu_->forget_dirty_pages();
   return digest;
@@ -197,6 +223,8 @@ Status Machine::load_state(ByteReader& in) {
   return platform_->load(reader);
 }
 
-std::string Machine::dump() const { return vcpu_->dump() + platform_->dump(); }
+std::string Machine::dump() const {
+  return (vcpu_ != nullptr ? vcpu_->dump() : std::string()) + platform_->dump();
+}
 
 }  // namespace us::hv

@@ -34,12 +34,20 @@ enum class MachineStop : uint8_t {
   kBreakpoint,     // about to execute the instruction asked for
   kPower,          // the guest powered off, asked for a reset, or used the debug exit: see power()
   kShutdown,       // triple fault
+  kFailed,         // the host cannot run it any further: see Vcpu::failure()
 };
+
+// What makes a machine's vCPU; memory and bus outlive it.
+using VcpuFactory = std::function<Result<std::unique_ptr<Vcpu>>(GuestMemory& memory, Bus& bus)>;
+// Of machines made from now on without one of their own. Empty, as at first: the software
+// processor. What it refers to outlives every such machine.
+void set_default_vcpu(VcpuFactory factory);
 
 class Machine final : private Bus, private TimeSource {
  public:
-  // Errors: those of GuestMemory::create. `output` outlives the machine.
-  static Result<std::unique_ptr<Machine>> create(const MachineConfig& config, OutputSink& output);
+  // Errors: those of GuestMemory::create, and of the factory. `output` outlives the machine.
+  static Result<std::unique_ptr<Machine>> create(const MachineConfig& config, OutputSink& output,
+                                                 const VcpuFactory& factory = {});
   ~Machine() override;
 
   // Loads a kernel and puts the vCPU at its entry. Errors: those of load_kernel.
@@ -92,6 +100,7 @@ class Machine final : private Bus, private TimeSource {
 
  private:
   Machine(const MachineConfig& config, std::unique_ptr<GuestMemory> memory, OutputSink& output);
+  Status make_vcpu(const VcpuFactory& factory);
 
   // Bus
   uint32_t pio_read(uint16_t port, unsigned size) override;

@@ -15,6 +15,7 @@ StateTransfer::StateTransfer(Machine& machine)
 }
 
 void StateTransfer::begin_round() {
+  machine_.vcpu().collect_dirty_pages();
   const uint8_t* flags = machine_.memory().page_flags();
   next_ = 0;
   left_ = static_cast<uint64_t>(
@@ -24,6 +25,7 @@ void StateTransfer::begin_round() {
 }
 
 std::vector<uint64_t> StateTransfer::take(size_t most) {
+  machine_.vcpu().collect_dirty_pages();
   GuestMemory& memory = machine_.memory();
   uint8_t* flags = memory.page_flags();
   std::vector<uint64_t> pages;

@@ -36,8 +36,18 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(uint64_t size_bytes) {
   return memory;
 }
 
+std::unique_ptr<GuestMemory> GuestMemory::view_of(uint8_t* base, uint64_t size_bytes) {
+  std::unique_ptr<GuestMemory> memory(new GuestMemory);
+  memory->base_ = base;
+  memory->owns_ = false;
+  memory->size_ = size_bytes;
+  memory->low_size_ = std::min(size_bytes, kLowLimit);
+  memory->page_flags_.assign(size_bytes / kPageSize, 0);
+  return memory;
+}
+
 GuestMemory::~GuestMemory() {
-  if (base_ != nullptr) munmap(base_, size_);
+  if (owns_ && base_ != nullptr) munmap(base_, size_);
 }
 
 bool page_is_zero(const uint8_t* page) {

@@ -38,6 +38,9 @@ class GuestMemory {
   // `size_bytes`: a multiple of 4 KiB, at least 1 MiB. Errors: MEM-001 bad size, MEM-002 host
   // refused.
   static Result<std::unique_ptr<GuestMemory>> create(uint64_t size_bytes);
+  // The same memory once more, with page flags and a code watcher of its own: for a model that
+  // stands where the kernel does. `base` is what another one's host(GuestPhys(0)) is.
+  static std::unique_ptr<GuestMemory> view_of(uint8_t* base, uint64_t size_bytes);
   ~GuestMemory();
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
@@ -99,6 +102,7 @@ class GuestMemory {
   uint64_t low_size_ = 0;
   std::vector<uint8_t> page_flags_;
   CodeWatcher* watcher_ = nullptr;
+  bool owns_ = true;
 };
 
 }  // namespace us::hv

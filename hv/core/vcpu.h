@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/bytes.h"
@@ -36,6 +37,7 @@ enum class StopReason : uint8_t {
   kAttention,        // Bus::take_attention() said so, right after that instruction
   kStepped,          // step() did one instruction (or delivered one fault)
   kShutdown,         // triple fault
+  kFailed,           // the host cannot run it any further: see Vcpu::failure()
 };
 
 // What run() may do before it has to come back.
@@ -87,6 +89,8 @@ class Vcpu {
   virtual StopReason step() = 0;
 
   virtual ExecutionPoint point() const = 0;
+  // Of the point, what is known even while the guest waits for an access that the bus serves.
+  virtual Branches branches() const = 0;
 
   // True when an external interrupt injected now would be taken at once (IF set, no STI or MOV SS
   // shadow, not shut down).
@@ -120,8 +124,13 @@ class Vcpu {
   // empty.
   virtual std::string remarks() const = 0;
 
+  // GuestMemory::page_flags() are about to be looked at: what the guest wrote must be marked there.
+  virtual void collect_dirty_pages() = 0;
   // The marks in GuestMemory::page_flags() were cleared: writes must set them again.
   virtual void forget_dirty_pages() = 0;
+
+  // Why run() or step() returned kFailed; it will again.
+  virtual std::optional<UserError> failure() const = 0;
 
   // --- Intel PT (caps().traces_pt). Tracing is no guest state: snapshots do not hold it, and the
   // guest cannot tell.

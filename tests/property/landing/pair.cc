@@ -20,7 +20,7 @@ std::unique_ptr<hv::Machine> machine_of(unsigned kind, NoWorld& world) {
       machine->memory().write(GuestPhys(kEntry), {landing_payload_begin, landing_payload_end}));
   hv::BootState state = hv::long_mode_state(machine->memory(), kEntry);
   state.gpr[12] = kind;
-  hv::enter_boot_state(static_cast<hv::SoftVcpu&>(machine->vcpu()), state);
+  hv::enter_boot_state(machine->vcpu(), state);
   return machine;
 }
 

@@ -46,7 +46,7 @@ uint64_t branches_of(Shape shape, uint64_t rounds, bool stopped, uint64_t& round
   state.gpr[4] = kStack - 8;
   state.gpr[6] = kStop;
   state.gpr[7] = rounds;
-  hv::enter_boot_state(static_cast<hv::SoftVcpu&>(machine.vcpu()), state);
+  hv::enter_boot_state(machine.vcpu(), state);
   hv::MachineStop stop = hv::MachineStop::kLimit;
   for (int i = 0; i < 100 && stop != hv::MachineStop::kIdle; ++i) stop = machine.run({});
   REQUIRE(stop == hv::MachineStop::kIdle);

@@ -19,7 +19,7 @@ Result<std::unique_ptr<hv::Machine>> payload_machine(hv::OutputSink& world) {
       (*made)->memory().write(GuestPhys(kEntry), {diverge_payload_begin, diverge_payload_end}));
   hv::BootState state = hv::long_mode_state((*made)->memory(), kEntry);
   state.gpr[14] = kRounds;
-  hv::enter_boot_state(static_cast<hv::SoftVcpu&>((*made)->vcpu()), state);
+  hv::enter_boot_state((*made)->vcpu(), state);
   return made;
 }
 

@@ -20,7 +20,7 @@ std::unique_ptr<hv::Machine> payload_machine(hv::OutputSink& world, uint64_t rou
   US_CHECK(machine->memory().write(GuestPhys(kEntry), {payload_begin, payload_end}));
   hv::BootState state = hv::long_mode_state(machine->memory(), kEntry);
   state.gpr[14] = rounds;
-  hv::enter_boot_state(static_cast<hv::SoftVcpu&>(machine->vcpu()), state);
+  hv::enter_boot_state(machine->vcpu(), state);
   return machine;
 }
 
