@@ -30,6 +30,7 @@ std::optional<LandingVerdict> early_end(hv::MachineStop stop) {
   switch (stop) {
     case hv::MachineStop::kPower:
     case hv::MachineStop::kShutdown: return LandingVerdict::kGuestEnded;
+    case hv::MachineStop::kFailed: return LandingVerdict::kHostFailed;
     case hv::MachineStop::kIdle: return LandingVerdict::kIdleEarly;
     default: return std::nullopt;
   }
@@ -78,6 +79,7 @@ LandingResult Lander::land(hv::Machine& machine, const LandingTarget& target) {
     result.trouble = trouble_;
   }
   result.reached = machine.point();
+  result.failure = machine.vcpu().failure();
   return result;
 }
 
@@ -201,6 +203,12 @@ bool Lander::may_be_past(const hv::ExecutionPoint& here, const hv::ExecutionPoin
   return trouble_.late_by > 0 && trouble_.late_by >= profile_.margin;
 }
 
+EndOfInputs host_failed(const std::optional<UserError>& failure) {
+  US_CHECK(failure, "a vCPU failed without a reason");
+  return {EndKind::kHostFailed,
+          fmt::format("{} [{}]: {}", failure->what, failure->id, failure->seen), failure};
+}
+
 EndOfInputs LandingResult::end() const {
   const std::string where =
       fmt::format("target: {}; reached: {}", describe(target), describe(reached));
@@ -217,6 +225,7 @@ EndOfInputs LandingResult::end() const {
       const UserError error = pmu::explain(trouble);
       return {EndKind::kMiscount, fmt::format("{} [{}] ({})", error.what, error.id, where), error};
     }
+    case LandingVerdict::kHostFailed: return host_failed(failure);
     case LandingVerdict::kGuestEnded:
       return {EndKind::kDiverged, "the guest ended before the next input's point (" + where + ")"};
     case LandingVerdict::kIdleEarly:

@@ -50,6 +50,7 @@ enum class LandingVerdict : uint8_t {
   kOvershoot,   // the machine is past the target
   kMiscount,    // the counter's clock is not the guest's
   kGuestEnded,  // it powered off or failed before the target
+  kHostFailed,  // its vCPU cannot run on
   kIdleEarly,   // it went idle before the target: the paths differ
   kLost,        // walked a long way at the target's branch count without meeting it
 };
@@ -59,6 +60,7 @@ struct LandingResult {
   hv::ExecutionPoint reached;
   hv::ExecutionPoint target;
   pmu::LandingTrouble trouble;  // what its counter did; for kOvershoot and kMiscount
+  std::optional<UserError> failure = std::nullopt;  // for kHostFailed
 
   bool ok() const { return verdict == LandingVerdict::kLanded; }
   // The run's end that a failed landing means; its detail names points, margin and the way to mend

@@ -152,6 +152,7 @@ void LiveSource::wait_for_something(hv::Machine& machine) {
 }
 
 std::optional<EndOfInputs> LiveSource::ended(hv::Machine& machine, hv::MachineStop stop) const {
+  if (stop == hv::MachineStop::kFailed) return host_failed(machine.vcpu().failure());
   if (stop == hv::MachineStop::kShutdown) return EndOfInputs{EndKind::kGuestFailed, "triple fault"};
   if (stop == hv::MachineStop::kIdle && machine.halted_for_good())
     return EndOfInputs{EndKind::kGuestFailed, "halted with interrupts off"};

@@ -74,6 +74,7 @@ Next LogSource::next(hv::Machine&) {
     log::Record record = std::move(*pending_);
     pending_.reset();
     ++records_;
+    tie_ = record.at.tie;
     if (std::holds_alternative<log::End>(record.body)) return end_of_log(std::move(record));
     if (auto bad = resolve(record)) return *bad;
     FromRecord converted = from_record(std::move(record));
@@ -95,8 +96,8 @@ Next LogSource::end_of_log(log::Record record) {
     case log::EndReason::kTimeLimit: kind = EndKind::kTimeLimit; break;
     default: break;
   }
-  const hv::ExecutionPoint point{Branches(record.at.branches), record.at.rip, 0,
-                                 Instructions(record.at.instructions)};
+  const hv::ExecutionPoint point{Branches(record.at.branches), record.at.rip,
+                                 record.at.rcx.value_or(0), Instructions(record.at.instructions)};
   after_landing_ = EndOfInputs{kind, end.text};
   end_record_ = std::move(record);
   return EpochCheck{.point = point, .epoch = 0, .with_memory = false, .expected = {}};

@@ -35,6 +35,7 @@ class LogSource final : public InputSource {
   LogSource(log::LogStream& stream, std::optional<log::Record> first, ReRead re_read = {});
 
   Next next(hv::Machine& machine) override;
+  std::optional<uint32_t> tie() const override { return tie_; }
 
   // Stop before the first input at or past this branch count (`--goto`).
   void stop_at(Branches point) { stop_at_ = point; }
@@ -57,6 +58,7 @@ class LogSource final : public InputSource {
   std::optional<log::Record> end_record_;
   std::optional<Next> after_landing_;
   uint64_t records_ = 0;
+  std::optional<uint32_t> tie_;
   bool done_ = false;
   std::atomic<bool> stop_{false};
 };

@@ -2,6 +2,7 @@
 
 #include "base/crc32c.h"
 #include "base/overloaded.h"
+#include "replay-engine/landing.h"
 
 namespace us::replay {
 namespace {
@@ -77,6 +78,12 @@ std::optional<hv::Input> input_of(log::Body& body, bool& ok) {
 }
 
 }  // namespace
+
+void add_tie(hv::Machine& machine, log::Position& at) {
+  if (machine.vcpu().caps().counts_instructions) return;
+  at.rcx = machine.point().rcx;
+  at.tie = tie_of(machine);
+}
 
 log::Record to_record(const StampedInput& input) {
   return {.at = position_of(input.point), .body = body_of(input.input)};

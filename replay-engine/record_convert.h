@@ -11,6 +11,10 @@ namespace us::replay {
 // Bytes kept of each digest: a wrong epoch slips through once in 2^32.
 constexpr uint8_t kDigestWidth = 4;
 
+// What tells the machine's place apart from others of the same branch count and address, where its
+// processor does not count instructions; no effect where it does.
+void add_tie(hv::Machine& machine, log::Position& at);
+
 log::Record to_record(const StampedInput& input);
 log::Record to_record(const EpochCheck& check, const EpochDigests& seen);
 log::Record to_record(const EpochCheck& check, const ipt::EpochDigest& trace);

@@ -27,13 +27,14 @@ Recorder::Recorder(log::LogSink& sink, std::function<bool()> limit_reached, Witn
       limit_reached_(std::move(limit_reached)),
       witness_(witness != nullptr && witness->checks() ? witness : nullptr) {}
 
-bool Recorder::append(const log::Record& record, EndOfInputs& why) {
+bool Recorder::append(hv::Machine& machine, log::Record record, EndOfInputs& why) {
   // Looked at before, not after: a record in the log is always applied, or replay would go one step
   // further than this run did.
   if (limit_reached_ && limit_reached_()) {
     why = {EndKind::kSizeLimit, "the log has reached its size limit"};
     return false;
   }
+  add_tie(machine, record.at);
   sink_.append(record);
   ++records_;
   if (const Status status = sink_.status(); !status.ok()) {
@@ -43,18 +44,18 @@ bool Recorder::append(const log::Record& record, EndOfInputs& why) {
   return true;
 }
 
-bool Recorder::before_apply(hv::Machine&, const StampedInput& input, EndOfInputs& why) {
-  return append(to_record(input), why);
+bool Recorder::before_apply(hv::Machine& machine, const StampedInput& input, EndOfInputs& why) {
+  return append(machine, to_record(input), why);
 }
 
 bool Recorder::at_epoch(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why) {
   ++epochs_;
-  if (witness_ != nullptr && !append_trace(check, why)) return false;
-  return append(to_record(check, epoch_digests(machine, check.with_memory)), why);
+  if (witness_ != nullptr && !append_trace(machine, check, why)) return false;
+  return append(machine, to_record(check, epoch_digests(machine, check.with_memory)), why);
 }
 
 // Before the state's digests: where both differ, the path says more.
-bool Recorder::append_trace(const EpochCheck& check, EndOfInputs& why) {
+bool Recorder::append_trace(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why) {
   const ipt::EpochDigest digest = witness_->cut(check.epoch);
   ++traced_.epochs;
   if (digest.loss.any()) {
@@ -62,7 +63,7 @@ bool Recorder::append_trace(const EpochCheck& check, EndOfInputs& why) {
   } else if (!digest.counter_agrees()) {
     ++traced_.counter_mismatches;
   }
-  return append(to_record(check, digest), why);
+  return append(machine, to_record(check, digest), why);
 }
 
 void Recorder::add_section(std::string_view name, ByteSpan data) {
@@ -88,6 +89,7 @@ void Recorder::finish(hv::Machine& machine, const EndOfInputs& end) {
                                       .epochs = epochs_,
                                       .records = records_,
                                       .text = end.detail.substr(0, log::kTextBytesMax)}};
+  add_tie(machine, record.at);
   sink_.append(record);
   ++records_;
 }

@@ -30,8 +30,8 @@ class Recorder final : public InputObserver {
   const WitnessCounters& traced() const { return traced_; }
 
  private:
-  bool append(const log::Record& record, EndOfInputs& why);
-  bool append_trace(const EpochCheck& check, EndOfInputs& why);
+  bool append(hv::Machine& machine, log::Record record, EndOfInputs& why);
+  bool append_trace(hv::Machine& machine, const EpochCheck& check, EndOfInputs& why);
 
   log::LogSink& sink_;
   std::function<bool()> limit_reached_;

@@ -9,7 +9,8 @@ EndOfInputs run_loop(hv::Machine& machine, InputSource& source, Lander& lander,
     if (const auto* end = std::get_if<EndOfInputs>(&next)) return *end;
     const auto* check = std::get_if<EpochCheck>(&next);
     const auto* input = std::get_if<StampedInput>(&next);
-    const LandingResult landing = lander.land(machine, check ? check->point : input->point);
+    const LandingTarget target{check != nullptr ? check->point : input->point, source.tie()};
+    const LandingResult landing = lander.land(machine, target);
     if (!landing.ok()) return landing.end();
     EndOfInputs why;
     if (check != nullptr) {

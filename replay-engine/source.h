@@ -37,6 +37,7 @@ enum class EndKind : uint8_t {
   kMiscount,     // the branch counter is not exact
   kFenced,       // another side is live: this one lost the arbiter
   kHandedOver,   // halted for a test failover; the secondary goes live
+  kHostFailed,   // the vCPU cannot run on: see hv::Vcpu::failure()
 };
 
 struct EndOfInputs {
@@ -44,6 +45,9 @@ struct EndOfInputs {
   std::string detail;
   std::optional<UserError> error = std::nullopt;  // where there is more to say, and a way to mend
 };
+
+// The end that a vCPU's failure means.
+EndOfInputs host_failed(const std::optional<UserError>& failure);
 
 // What both sides must agree on at a point: digests as kept in the log (0 where not asked for).
 struct EpochDigests {
@@ -70,6 +74,9 @@ class InputSource {
   virtual ~InputSource() = default;
   // The next input. May run the machine to find it (the live source does: its point is "here").
   virtual Next next(hv::Machine& machine) = 0;
+  // Of the point that next() gave last, from a log whose recording side could not count
+  // instructions: see tie_of() in landing.h.
+  virtual std::optional<uint32_t> tie() const { return std::nullopt; }
 };
 
 }  // namespace us::replay

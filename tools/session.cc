@@ -100,6 +100,8 @@ Outcome outcome_of(const replay::EndOfInputs& end) {
     case EndKind::kDiskFull: return {ExitCode::kStoppedAtLimit, end.detail};
     case EndKind::kDiverged: return {ExitCode::kDivergence, "diverged: " + end.detail};
     case EndKind::kFenced: return {ExitCode::kRefusedToGoLive, "halted: " + end.detail};
+    case EndKind::kHostFailed:
+      return {end.error ? end.error->exit_code : ExitCode::kHostCannot, end.detail};
     case EndKind::kHandedOver: return {ExitCode::kDone, end.detail};
     case EndKind::kOvershoot:
     case EndKind::kMiscount:

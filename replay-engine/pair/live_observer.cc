@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <thread>
 
+#include "replay-engine/record_convert.h"
+
 namespace us::replay {
 namespace {
 
@@ -23,13 +25,17 @@ constexpr size_t kSectionBytes = 1 << 20;
 constexpr nanoseconds kFlushPeriod = std::chrono::microseconds(500);
 constexpr nanoseconds kNapMost = milliseconds(20);
 
-log::Record marker_at(const hv::ExecutionPoint& point) {
-  return {.at = {.branches = point.branches.value,
-                 .rip = point.rip,
-                 .rcx = std::nullopt,
-                 .instructions = point.instructions.value,
-                 .tie = std::nullopt},
-          .body = log::Marker{log::MarkerKind::kGoLive, 0, "the secondary may go live from here"}};
+log::Record marker_at(hv::Machine& machine) {
+  const hv::ExecutionPoint point = machine.point();
+  log::Record marker{
+      .at = {.branches = point.branches.value,
+             .rip = point.rip,
+             .rcx = std::nullopt,
+             .instructions = point.instructions.value,
+             .tie = std::nullopt},
+      .body = log::Marker{log::MarkerKind::kGoLive, 0, "the secondary may go live from here"}};
+  add_tie(machine, marker.at);
+  return marker;
 }
 
 }  // namespace
@@ -98,7 +104,7 @@ bool LiveObserver::service(hv::Machine& machine, EndOfInputs& why) {
   }
   follow(machine, point.log);
   if (transfer_ && log_->has_room()) transfer(machine);
-  if (recorder_ && point.arm) side_.arm(now_(), log_, marker_at(machine.point()));
+  if (recorder_ && point.arm) side_.arm(now_(), log_, marker_at(machine));
   give_up_time(machine, point.slowdown);
   return true;
 }
@@ -182,7 +188,7 @@ void LiveObserver::finish(hv::Machine& machine, const EndOfInputs& end) {
   if (end.kind == EndKind::kHandedOver) {
     // A last record, so that what the guest did up to here is replayed before the secondary is
     // live.
-    if (recorder_) log_->append(marker_at(machine.point()));
+    if (recorder_) log_->append(marker_at(machine));
     return side_.handed_over();
   }
   if (end.kind == EndKind::kFenced) return;
