@@ -34,7 +34,7 @@ upward_includes() {
       level["base"] = 0; level["pmu"] = 1; level["ipt"] = 1; level["logchannel"] = 2
       level["hv/core"] = 2.1
       level["hv/cpu"] = 2.2; level["hv/devices"] = 2.2; level["hv/boot"] = 2.2; level["hv/world"] = 2.2
-      level["hv/kvm"] = 2.2
+      level["hv/kvm"] = 2.25
       level["hv"] = 2.3; level["replay-engine"] = 3; level["calib"] = 4; level["tools"] = 5
     }
     {

@@ -1,0 +1,214 @@
+// Every row of hostcheck, provoked both ways through the seams, and what follows from it.
+#include "hv/kvm/host_check.h"
+
+#include <cerrno>
+#include <doctest/doctest.h>
+#include <functional>
+#include <map>
+
+#include "hv/kvm/model/kvm_model.h"
+
+namespace us::hv::kvm::test {
+namespace {
+
+// A bare-metal Ice Lake server, prepared as docs/hardware.md says.
+class FakeSystem final : public HostSystem {
+ public:
+  std::map<std::string, std::string> files = {
+      {"/sys/module/kvm_intel/parameters/ept", "Y"},
+      {"/sys/module/kvm_intel/parameters/unrestricted_guest", "Y"},
+      {"/sys/module/kvm_intel/parameters/pt_mode", "0"},
+      {"/sys/devices/cpu/freeze_on_smi", "1"},
+      {"/proc/sys/kernel/perf_event_paranoid", "1"},
+      {"/proc/sys/kernel/nmi_watchdog", "0"},
+      {"/sys/devices/system/cpu/smt/active", "0"},
+      {"/sys/devices/system/cpu/isolated", "2-3"},
+      {"/sys/kernel/mm/ksm/run", "0"},
+      {"/proc/sys/kernel/numa_balancing", "0"},
+      {"/sys/bus/event_source/devices/intel_pt/type", "8"},
+      {"/sys/bus/event_source/devices/intel_pt/caps/topa_multiple_entries", "1"},
+      {"/sys/bus/event_source/devices/intel_pt/caps/psb_cyc", "1"},
+  };
+  std::map<uint32_t, uint64_t> msrs = {
+      {0x483, uint64_t{1} << (32 + 12)}, {0x484, uint64_t{1} << (32 + 13)}, {0x485, 1u << 14}};
+  std::map<uint32_t, std::array<uint32_t, 4>> leaves = {
+      {1, {0, 0, 0, 0}}, {7, {0, 0, 0, 0}}, {0xa, {0x0730'0805, 0, 0, 0}}};
+  pmu::CpuId processor = {"GenuineIntel", 6, 0x6a, 6, pmu::CoreType::kOnly};
+  std::string release = "6.1.0-28-amd64";
+  int trace_error = 0;
+
+  std::optional<std::string> read_file(const std::string& path) override {
+    const auto at = files.find(path);
+    return at == files.end() ? std::nullopt : std::optional(at->second);
+  }
+  std::array<uint32_t, 4> cpuid(uint32_t leaf, uint32_t) override { return leaves[leaf]; }
+  pmu::CpuId cpu() override { return processor; }
+  std::optional<uint64_t> read_msr(uint32_t index) override {
+    const auto at = msrs.find(index);
+    return at == msrs.end() ? std::nullopt : std::optional(at->second);
+  }
+  std::string kernel_release() override { return release; }
+  int open_trace(uint32_t, uint64_t config) override {
+    CHECK(config == 0x2801);
+    return -trace_error;
+  }
+};
+
+struct Bench {
+  FakeSystem system;
+  model::KvmModelOptions kvm = {
+      .time_exits = true, .monitor_steps = true, .hides_spurious_faults = true};
+  model::PerfOptions perf = {};
+
+  HostReport check() {
+    model::PerfModel perf_model(perf);
+    model::KvmModel kvm_model(kvm, &perf_model);
+    const HostReport report = check_host({system, kvm_model, perf_model}, {.loop_branches = 2000});
+    CHECK(kvm_model.open_files() == 0);
+    CHECK(kvm_model.violations == std::vector<std::string>{});
+    return report;
+  }
+};
+
+const HostRow& row(const HostReport& report, const std::string& id) {
+  for (const HostRow& r : report.rows)
+    if (r.id == id) return r;
+  FAIL("no row " << id);
+  return report.rows.front();
+}
+
+TEST_CASE("a host prepared by the book passes every row and can do everything") {
+  Bench bench;
+  const HostReport report = bench.check();
+  for (const HostRow& r : report.rows) {
+    CAPTURE(r.id);
+    CAPTURE(r.seen);
+    CHECK(r.status == RowStatus::kPass);
+    CHECK(!r.seen.empty());
+    CHECK(!r.needed.empty());
+    CHECK(r.mend.empty());
+  }
+  CHECK(report.rows.size() == 25);
+  CHECK(report.modes.record_soft);
+  CHECK(report.modes.record_kvm_steps);
+  CHECK(report.modes.record_kvm_stock);
+  CHECK(report.modes.record_kvm_patched);
+  CHECK(report.modes.ipt);
+  CHECK(report.blocking("record_kvm_patched").empty());
+}
+
+struct Provocation {
+  const char* row;
+  RowStatus status;
+  const char* seen;  // part of what the row says
+  std::function<void(Bench&)> spoil;
+  bool stock_survives = false;
+};
+
+TEST_CASE("each thing that a host may lack fails its own row, named with what was seen") {
+  const std::string pt = "/sys/bus/event_source/devices/intel_pt";
+  const std::vector<Provocation> provocations = {
+      {"kvm", RowStatus::kFail, "KVM-001", [](Bench& b) { b.kvm.open_error = ENOENT; }},
+      {"kvm", RowStatus::kFail, "Permission denied", [](Bench& b) { b.kvm.open_error = EACCES; }},
+      {"kvm", RowStatus::kFail, "KVM_CAP_X86_MSR_FILTER",
+       [](Bench& b) { b.kvm.absent = {KVM_CAP_X86_MSR_FILTER}; }},
+      {"kvm", RowStatus::kFail, "API version 11", [](Bench& b) { b.kvm.api_version = 11; }},
+      {"kvm-run", RowStatus::kFail, "KVM_CREATE_VM",
+       [](Bench& b) { b.kvm.create_vm_error = EBUSY; }},
+      {"breakpoint", RowStatus::kFail, "does not go on",
+       [](Bench& b) { b.kvm.resume_flag_works = false; }},
+      {"guest-features", RowStatus::kFail, "CPUID.1H:ECX bit 19",
+       [](Bench& b) { b.kvm.missing_features_ecx = 1u << 19; }},
+      {"time-exits", RowStatus::kFail, "reads the host's counter",
+       [](Bench& b) { b.kvm.time_exits = false; }, true},
+      {"monitor-steps", RowStatus::kWarn, "trap flag",
+       [](Bench& b) { b.kvm.monitor_steps = false; }, true},
+      {"spurious-faults", RowStatus::kWarn, "another run",
+       [](Bench& b) { b.kvm.hides_spurious_faults = false; }, true},
+      {"bare-metal", RowStatus::kFail, "hypervisor underneath",
+       [](Bench& b) { b.system.leaves[1][2] = 1u << 31; }},
+      {"cores", RowStatus::kFail, "two kinds", [](Bench& b) { b.system.leaves[7][3] = 1u << 15; }},
+      {"processor", RowStatus::kFail, "PMU-017",
+       [](Bench& b) {
+         b.system.processor = {"AuthenticAMD", 0x19, 1, 1, pmu::CoreType::kOnly};
+       }},
+      {"vmx", RowStatus::kFail, "ept N",
+       [](Bench& b) { b.system.files["/sys/module/kvm_intel/parameters/ept"] = "N"; }},
+      {"vmx", RowStatus::kFail, "entry controls", [](Bench& b) { b.system.msrs[0x484] = 0; }},
+      {"vmx", RowStatus::kWarn, "cannot be read", [](Bench& b) { b.system.msrs.erase(0x483); },
+       true},
+      {"perfmon", RowStatus::kFail, "version 2",
+       [](Bench& b) { b.system.leaves[0xa][0] = 0x0730'0802; }},
+      {"tsx", RowStatus::kFail, "transactions", [](Bench& b) { b.system.leaves[7][1] = 1u << 11; }},
+      {"smi", RowStatus::kFail, "freeze_on_smi 0",
+       [](Bench& b) { b.system.files["/sys/devices/cpu/freeze_on_smi"] = "0"; }},
+      {"smi", RowStatus::kWarn, "6.8.0", [](Bench& b) { b.system.release = "6.8.0-generic"; },
+       true},
+      {"perf-allowed", RowStatus::kFail, "Permission denied",
+       [](Bench& b) { b.perf.open_error = EACCES; }},
+      {"branch-counter", RowStatus::kFail, "PMU-018", [](Bench& b) { b.perf.counters_free = 2; }},
+      {"nmi-watchdog", RowStatus::kWarn, "nmi_watchdog 1",
+       [](Bench& b) { b.system.files["/proc/sys/kernel/nmi_watchdog"] = "1"; }, true},
+      {"exact", RowStatus::kFail, "counted", [](Bench& b) { b.perf.overcount_one_in = 5; }},
+      {"smt", RowStatus::kWarn, "smt/active 1",
+       [](Bench& b) { b.system.files["/sys/devices/system/cpu/smt/active"] = "1"; }, true},
+      {"isolated", RowStatus::kWarn, "isolated",
+       [](Bench& b) { b.system.files["/sys/devices/system/cpu/isolated"] = ""; }, true},
+      {"memory-stays", RowStatus::kWarn, "ksm/run 1",
+       [](Bench& b) { b.system.files["/sys/kernel/mm/ksm/run"] = "1"; }, true},
+      {"memory-stays", RowStatus::kWarn, "numa_balancing 1",
+       [](Bench& b) { b.system.files["/proc/sys/kernel/numa_balancing"] = "1"; }, true},
+      {"memory-pinned", RowStatus::kWarn, "memory", [](Bench& b) { b.kvm.pin_error = ENOMEM; },
+       true},
+      {"pt", RowStatus::kFail, "no intel_pt",
+       [pt](Bench& b) { b.system.files.erase(pt + "/type"); }, true},
+      {"pt", RowStatus::kFail, "ToPA",
+       [pt](Bench& b) { b.system.files[pt + "/caps/topa_multiple_entries"] = "0"; }, true},
+      {"pt-free", RowStatus::kFail, "busy", [](Bench& b) { b.system.trace_error = EBUSY; }, true},
+      {"pt-guest", RowStatus::kFail, "IA32_VMX_MISC", [](Bench& b) { b.system.msrs[0x485] = 0; },
+       true},
+      {"pt-guest", RowStatus::kFail, "pt_mode 1",
+       [](Bench& b) { b.system.files["/sys/module/kvm_intel/parameters/pt_mode"] = "1"; }, true},
+  };
+  for (const Provocation& p : provocations) {
+    INFO("row ", std::string(p.row), ", to see: ", std::string(p.seen));
+    Bench bench;
+    p.spoil(bench);
+    const HostReport report = bench.check();
+    const HostRow& spoilt = row(report, p.row);
+    CHECK(spoilt.status == p.status);
+    CHECK_MESSAGE(spoilt.seen.find(p.seen) != std::string::npos, spoilt.seen);
+    CHECK(report.modes.record_soft);
+    CHECK(report.modes.record_kvm_stock == p.stock_survives);
+    if (p.status != RowStatus::kFail) continue;
+    CHECK_FALSE(spoilt.mend.empty());
+    const bool trace = std::string(p.row).starts_with("pt");
+    CHECK_FALSE((trace ? report.modes.ipt : report.modes.record_kvm_patched));
+    const auto blocking = report.blocking(trace ? "ipt" : "record_kvm_patched");
+    CHECK(std::any_of(blocking.begin(), blocking.end(),
+                      [&](const HostRow* r) { return r->id == p.row; }));
+  }
+}
+
+TEST_CASE("a host without counters can still record by steps, and says so") {
+  Bench bench;
+  bench.system.processor = {"AuthenticAMD", 0x1a, 2, 1, pmu::CoreType::kOnly};
+  bench.perf.open_error = ENOENT;
+  bench.kvm.time_exits = bench.kvm.monitor_steps = false;
+  const HostReport report = bench.check();
+  CHECK(report.modes.record_kvm_steps);
+  CHECK_FALSE(report.modes.record_kvm_stock);
+}
+
+TEST_CASE("a quick look tries no guest and promises nothing that only a guest shows") {
+  Bench bench;
+  model::PerfModel perf(bench.perf);
+  model::KvmModel kvm(bench.kvm, &perf);
+  const HostReport report = check_host({bench.system, kvm, perf}, {.quick = true});
+  CHECK(kvm.runs == 0);
+  CHECK(row(report, "exact").status == RowStatus::kWarn);
+  CHECK_FALSE(report.modes.record_kvm_steps);
+}
+
+}  // namespace
+}  // namespace us::hv::kvm::test
