@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   add_status(app, globals, exit_code);
   add_operator(app, globals, exit_code);
   add_calibrate(app, globals, exit_code);
+  add_hostcheck(app, globals, exit_code);
   add_version(app, globals, exit_code);
   try {
     app.parse(argc, argv);

@@ -24,6 +24,7 @@ void add_status(CLI::App& app, const Globals& globals, int& exit_code);
 // failover, stop, enable, disable.
 void add_operator(CLI::App& app, const Globals& globals, int& exit_code);
 void add_calibrate(CLI::App& app, const Globals& globals, int& exit_code);
+void add_hostcheck(CLI::App& app, const Globals& globals, int& exit_code);
 void add_version(CLI::App& app, const Globals& globals, int& exit_code);
 
 }  // namespace us::tools
