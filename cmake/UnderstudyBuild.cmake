@@ -18,7 +18,7 @@ add_library(us_options INTERFACE)
 target_include_directories(us_options INTERFACE "${PROJECT_SOURCE_DIR}")
 # x86-64-v2 is the floor for hosts: the software processor maps guest SSE4.2 onto it.
 target_compile_options(us_options INTERFACE -march=x86-64-v2 -mtune=generic -Wall -Wextra -Wshadow
-  -Wnon-virtual-dtor -Wno-unused-parameter
+  $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor> -Wno-unused-parameter
   -Wno-missing-field-initializers -fno-strict-aliasing)
 if(US_WERROR)
   target_compile_options(us_options INTERFACE -Werror)
