@@ -79,7 +79,7 @@ LandingResult Lander::land(hv::Machine& machine, const LandingTarget& target) {
     result.trouble = trouble_;
   }
   result.reached = machine.point();
-  result.failure = machine.vcpu().failure();
+  if (result.verdict == LandingVerdict::kHostFailed) result.failure = machine.vcpu().failure();
   return result;
 }
 

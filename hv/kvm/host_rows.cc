@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fmt/format.h>
 
+#include "hv/core/no_bus.h"
 #include "hv/kvm/cpuid_table.h"
 #include "hv/kvm/vm.h"
 
@@ -47,21 +48,6 @@ constexpr uint32_t kEntryControls = 0x484, kExitControls = 0x483, kSecondaryCont
 bool may_set(const std::optional<uint64_t>& msr, unsigned bit) {
   return msr && (*msr >> (32 + bit) & 1) != 0;
 }
-
-class NoBus final : public Bus {
- public:
-  uint32_t pio_read(uint16_t, unsigned) override { return 0; }
-  void pio_write(uint16_t, unsigned, uint32_t) override {}
-  uint64_t mmio_read(GuestPhys, unsigned) override { return 0; }
-  void mmio_write(GuestPhys, unsigned, uint64_t) override {}
-  bool msr_read(uint32_t, uint64_t&) override { return false; }
-  bool msr_write(uint32_t, uint64_t) override { return false; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  GuestTsc tsc(Branches) override { return {}; }
-  void set_tsc(Branches, GuestTsc) override {}
-  bool take_attention() override { return false; }
-};
 
 void check_vmx(const Host& host, Rows& rows) {
   const std::string needed =

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "hv/core/no_bus.h"
 #include "hv/cpu/system.h"
 #include "hv/kvm/model/kvm_model.h"
 #include "hv/kvm/patch_abi.h"
@@ -47,19 +48,7 @@ int KvmModel::create_vm(int) {
 
 int KvmModel::supported_cpuid(int, std::span<kvm_cpuid_entry2> entries) {
   // A processor that has what our guests are told, and more.
-  struct NoBus final : Bus {
-    uint32_t pio_read(uint16_t, unsigned) override { return 0; }
-    void pio_write(uint16_t, unsigned, uint32_t) override {}
-    uint64_t mmio_read(GuestPhys, unsigned) override { return 0; }
-    void mmio_write(GuestPhys, unsigned, uint64_t) override {}
-    bool msr_read(uint32_t, uint64_t&) override { return false; }
-    bool msr_write(uint32_t, uint64_t) override { return false; }
-    uint8_t task_priority() override { return 0; }
-    void set_task_priority(uint8_t) override {}
-    GuestTsc tsc(Branches) override { return {}; }
-    void set_tsc(Branches, GuestTsc) override {}
-    bool take_attention() override { return false; }
-  } bus;
+  NoBus bus;
   auto memory = GuestMemory::create(1u << 20);
   US_CHECK(memory.ok());
   const Cpu cpu(**memory, bus);
