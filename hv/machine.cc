@@ -210,7 +210,10 @@ Digest Machine::whole_digest() {
 void Machine::save_state(ByteWriter& out) {
   clock_.save(out);
   vcpu_->save(out);
-  ByteWriter devices;
+  out.put(interrupts_since_input_);
+  ByteWriter translations, devices;
+  vcpu_->save_translations(translations);
+  out.put_blob(translations.bytes());
   platform_->save(devices);
   out.put_blob(devices.bytes());
 }
@@ -218,9 +221,11 @@ void Machine::save_state(ByteWriter& out) {
 Status Machine::load_state(ByteReader& in) {
   clock_.load(in);
   if (Status s = vcpu_->load(in); !s.ok()) return s;
-  const Bytes devices = in.get_blob();
-  ByteReader reader(devices);
-  return platform_->load(reader);
+  interrupts_since_input_ = in.get<uint64_t>();
+  const Bytes translations = in.get_blob(), devices = in.get_blob();
+  ByteReader translations_reader(translations), devices_reader(devices);
+  if (Status s = vcpu_->load_translations(translations_reader); !s.ok()) return s;
+  return platform_->load(devices_reader);
 }
 
 std::string Machine::dump() const {

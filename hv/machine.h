@@ -83,8 +83,8 @@ class Machine final : private Bus, private TimeSource {
   const GuestClock& clock() const { return clock_; }
   const MachineConfig& config() const { return config_; }
 
-  // The whole machine, memory included, as sections of a snapshot (hv/snapshot.h). Drops the vCPU's
-  // caches, so that this machine and one restored from it behave alike.
+  // All but memory, as a section of a snapshot (hv/snapshot.h). Translations that the vCPU caches
+  // go along, so that this machine and one restored from it behave alike.
   void save_state(ByteWriter& out);
   Status load_state(ByteReader& in);
 

@@ -11,16 +11,18 @@
 
 namespace us::hv {
 
-// Version of the stream; another one is refused.
-constexpr uint32_t kSnapshotVersion = 1;
+// Version of the stream; another one is refused. 2: the state holds cached translations, and the
+// interrupts since the last input.
+constexpr uint32_t kSnapshotVersion = 2;
 
 // Takes the stream's bytes in order.
 using SnapshotSink = std::function<Status(ByteSpan)>;
 // Fills the whole span; false: the stream ends early.
 using SnapshotSource = std::function<bool(std::span<uint8_t>)>;
 
-// The machine must stand between instructions (it always does when nobody runs it). Its caches are
-// dropped, so that it goes on exactly as a restored copy would. Errors: the sink's.
+// The machine must stand between instructions (it always does when nobody runs it). It is not
+// changed: it goes on as if nothing had been written, and so does a restored copy. Errors: the
+// sink's.
 Status write_snapshot(Machine& machine, const SnapshotSink& sink);
 
 // The pieces a stream is made of, for who sends a machine bit by bit (hv/state_transfer.h): first

@@ -19,8 +19,7 @@ class StateTransfer {
 
   // The stream's next bytes: at most `pages_max` pages. Precondition: no finish() yet.
   Bytes next(size_t pages_max);
-  // Everything that is left. The machine stands where the stream's copy will begin, and its caches
-  // are dropped, as the copy's are.
+  // Everything that is left. The machine stands where the stream's copy will begin.
   Bytes finish();
 
   // Pages that would go with finish(), at least: some more may be dirty again by then.

@@ -113,9 +113,16 @@ class Vcpu {
   virtual void set_registers(const Registers& registers) = 0;
 
   // The whole architectural state, versioned by the snapshot that holds it; load() also drops every
-  // cached translation, and save() does so too, so that both continue alike.
+  // cached translation.
   virtual void save(ByteWriter& out) = 0;
   virtual Status load(ByteReader& in) = 0;
+
+  // Cached translations of addresses: of no digest, but a guest that changed its tables and flushed
+  // nothing can tell what was cached, so a copy that is to go on alike needs them. What backends
+  // whose caches nobody can read write is empty. Load after load(); what is no set of translations
+  // is SNAP-010.
+  virtual void save_translations(ByteWriter&) const {}
+  virtual Status load_translations(ByteReader&) { return Done{}; }
 
   // Drops every cached translation: behaviour from here on does not depend on what was cached.
   virtual void drop_caches() = 0;

@@ -70,6 +70,11 @@ void write_ram(Cpu& c, uint64_t phys, uint8_t* host, const void* in, unsigned si
 // Whether the page holds decoded code that a store there could change.
 bool code_overlaps(const Cpu& c, uint64_t phys, unsigned size);
 
+// Put an entry where resolve() and fetch_page() look for one; phys_page with its flags.
+void keep_translation(Cpu& c, TlbBank bank, uint64_t page, uint64_t phys_page, uint8_t* host_page);
+void keep_code_translation(Cpu& c, unsigned bank, uint64_t page, uint64_t phys_page,
+                           CodePage* code);
+
 // A store of any size up to two pages with the rights of `bank`; never needs_step.
 bool write_through(Cpu& c, TlbBank bank, uint64_t va, const void* in, unsigned size);
 bool read_through(Cpu& c, TlbBank bank, uint64_t va, void* out, unsigned size);

@@ -33,6 +33,8 @@ class SoftVcpu final : public Vcpu {
   void set_registers(const Registers& registers) override;
   void save(ByteWriter& out) override;
   Status load(ByteReader& in) override;
+  void save_translations(ByteWriter& out) const override;
+  Status load_translations(ByteReader& in) override;
   void digest_state(ByteWriter& out) const override;
   void collect_dirty_pages() override {}  // every store marks its page
   void forget_dirty_pages() override { drop_write_tags(*cpu_); }

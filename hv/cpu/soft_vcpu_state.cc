@@ -33,10 +33,7 @@ std::string code_at(const Cpu& c) {
 
 void SoftVcpu::digest_state(ByteWriter& out) const { put_state(*cpu_, out); }
 
-void SoftVcpu::save(ByteWriter& out) {
-  drop_caches();
-  digest_state(out);
-}
+void SoftVcpu::save(ByteWriter& out) { digest_state(out); }
 
 Status SoftVcpu::load(ByteReader& in) {
   if (Status s = get_state(*cpu_, in); !s.ok()) return s;
@@ -45,6 +42,10 @@ Status SoftVcpu::load(ByteReader& in) {
   move_trace();
   return Done{};
 }
+
+void SoftVcpu::save_translations(ByteWriter& out) const { put_translations(*cpu_, out); }
+
+Status SoftVcpu::load_translations(ByteReader& in) { return get_translations(*cpu_, in); }
 
 std::string SoftVcpu::remarks() const {
   if (cpu_->unknown_instructions == 0) return {};

@@ -1,6 +1,7 @@
 // The translation caches: filling, finding, flushing. What they hold depends only on what the guest
 // did, never on how it was run (in blocks or stepped), since guests can see stale entries through A
 // and D bits that stay clear.
+// A snapshot holds them for the same reason (tlb_bytes.cc).
 #include <bit>
 
 #include "hv/cpu/access.h"
@@ -29,8 +30,9 @@ uint64_t entry_flags(const Walk& w) {
   return (w.global ? kTlbGlobal : 0) | (w.large ? kTlbLarge : 0);
 }
 
-void note_large(Cpu& c, uint64_t va, const Walk& w) {
-  if (w.large) c.large_regions[w.global] |= region_bit(va);
+void note_large(Cpu& c, uint64_t va, uint64_t phys_page) {
+  if ((phys_page & kTlbLarge) != 0)
+    c.large_regions[(phys_page & kTlbGlobal) != 0] |= region_bit(va);
 }
 
 void clear(TlbEntry& e) { e.read_tag = e.write_tag = TlbEntry::kNoTag; }
@@ -79,15 +81,11 @@ bool fill(Cpu& c, TlbBank bank, uint64_t va, bool write, bool may_step, Place& o
   uint8_t* host_page = c.memory.page_host(index);
   out.host = host_page + (va & kPageMask);
   if (data_watched(c)) return true;  // every access comes by mmu.cc, which looks
-  const unsigned slot = slot_of(va, kTlbEntries);
-  TlbEntry& e = c.tlb[bank][slot];
+  TlbEntry& e = c.tlb[bank][slot_of(va, kTlbEntries)];
   const bool writable = w.dirty() && store_allowed(c, w, user);
-  e = {.read_tag = page,
-       .write_tag = TlbEntry::kNoTag,
-       .delta = reinterpret_cast<uint64_t>(host_page) - page,
-       .phys_page = (w.phys & ~kPageMask) | entry_flags(w) | (writable ? kTlbWritable : 0)};
-  note_local(c.tlb_local[bank], slot, !w.global);
-  note_large(c, va, w);
+  keep_translation(c, bank, page,
+                   (w.phys & ~kPageMask) | entry_flags(w) | (writable ? kTlbWritable : 0),
+                   host_page);
   // Reading alone must not make a clean page count as written.
   if (write || (writable && (c.memory.page_flags()[index] & GuestMemory::kPageDirty) ==
                                 GuestMemory::kPageDirty))
@@ -96,6 +94,24 @@ bool fill(Cpu& c, TlbBank bank, uint64_t va, bool write, bool may_step, Place& o
 }
 
 }  // namespace
+
+void keep_translation(Cpu& c, TlbBank bank, uint64_t page, uint64_t phys_page, uint8_t* host_page) {
+  const unsigned slot = slot_of(page, kTlbEntries);
+  c.tlb[bank][slot] = {.read_tag = page,
+                       .write_tag = TlbEntry::kNoTag,
+                       .delta = reinterpret_cast<uint64_t>(host_page) - page,
+                       .phys_page = phys_page};
+  note_local(c.tlb_local[bank], slot, (phys_page & kTlbGlobal) == 0);
+  note_large(c, page, phys_page);
+}
+
+void keep_code_translation(Cpu& c, unsigned bank, uint64_t page, uint64_t phys_page,
+                           CodePage* code) {
+  const unsigned slot = slot_of(page, kItlbEntries);
+  c.itlb_bank[bank][slot] = {.tag = page, .page = code, .phys_page = phys_page};
+  note_local(c.itlb_local[bank], slot, (phys_page & kTlbGlobal) == 0);
+  note_large(c, page, phys_page);
+}
 
 bool resolve(Cpu& c, TlbBank bank, uint64_t va, bool write, bool may_step, Place& out) {
   const uint64_t page = va & ~kPageMask;
@@ -121,7 +137,7 @@ bool fetch_page(Cpu& c, uint64_t linear, uint64_t& phys) {
     e.tag = page;
     e.phys_page = (w.phys & ~kPageMask) | entry_flags(w);
     note_local(c.itlb_local[c.itlb == c.itlb_bank[1]], slot, !w.global);
-    note_large(c, linear, w);
+    note_large(c, linear, e.phys_page);
   }
   phys = (e.phys_page & ~kPageMask) | (linear & kPageMask);
   return true;

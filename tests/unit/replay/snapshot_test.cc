@@ -1,6 +1,7 @@
 // A machine restored from a snapshot goes on as if it had never stopped.
 #include "hv/snapshot.h"
 
+#include <algorithm>
 #include <cstring>
 #include <doctest/doctest.h>
 
@@ -24,6 +25,26 @@ std::unique_ptr<hv::Machine> halfway(NoWorld& world) {
   return machine;
 }
 
+void anchor_after(hv::Machine& machine, uint64_t ticks) {
+  const GuestTsc now = machine.now() + ticks;
+  machine.apply(hv::AnchorInput{{.branches = machine.point().branches,
+                                 .tsc = now,
+                                 .ticks_per_branch_q32 = uint64_t{4} << 32,
+                                 .tsc_ceiling = now + (uint64_t{1} << 40)}});
+}
+
+// As halfway, awake, and interrupted since its last input.
+std::unique_ptr<hv::Machine> interrupted(NoWorld& world) {
+  auto machine = halfway(world);
+  while (machine->vcpu().halted() || machine->interrupts_since_input() == 0) {
+    anchor_after(*machine, 200'000);
+    const Branches until = machine->point().branches + 100;
+    while (machine->run({.alarm = until}) == hv::MachineStop::kTimersChanged) {
+    }
+  }
+  return machine;
+}
+
 // Goes on with anchors at fixed branch counts until the guest powers off or sleeps.
 void go_on(hv::Machine& machine) {
   for (uint64_t at = kMiddle + 5'000;; at += 5'000) {
@@ -33,11 +54,7 @@ void go_on(hv::Machine& machine) {
     } while (stop == hv::MachineStop::kTimersChanged);
     if (stop == hv::MachineStop::kPower) return;
     REQUIRE((stop == hv::MachineStop::kLimit || stop == hv::MachineStop::kIdle));
-    const GuestTsc now = machine.now() + 200'000;
-    machine.apply(hv::AnchorInput{{.branches = machine.point().branches,
-                                   .tsc = now,
-                                   .ticks_per_branch_q32 = uint64_t{4} << 32,
-                                   .tsc_ceiling = now + (uint64_t{1} << 40)}});
+    anchor_after(machine, 200'000);
   }
 }
 
@@ -76,6 +93,98 @@ TEST_CASE("a machine restored halfway ends with the digest of one that never sto
   CHECK(never_stopped->point().instructions.value > kMiddle);
   CHECK(saved->whole_digest().hex() == never_stopped->whole_digest().hex());
   CHECK((*restored)->whole_digest().hex() == never_stopped->whole_digest().hex());
+}
+
+TEST_CASE("the interrupts since the last input, which tell places apart, are restored") {
+  NoWorld world;
+  auto machine = interrupted(world);
+  auto restored = restored_from(snapshot_of(*machine), world);
+  REQUIRE(restored.ok());
+  CHECK((*restored)->interrupts_since_input() == machine->interrupts_since_input());
+}
+
+constexpr uint64_t kAccessed = 0x20;
+
+// The entries of the guest's tables for its lowest pages, top first.
+std::vector<GuestPhys> entries_of_first_page(hv::Machine& machine) {
+  constexpr uint64_t kLarge = 0x80, kAddress = 0x000f'ffff'ffff'f000;
+  std::vector<GuestPhys> entries;
+  uint64_t table = machine.vcpu().registers().cr3 & kAddress;
+  for (uint64_t entry = 0; entries.size() < 4 && (entry & kLarge) == 0; table = entry & kAddress) {
+    entries.push_back(GuestPhys(table));
+    REQUIRE(machine.memory().read(GuestPhys(table), {reinterpret_cast<uint8_t*>(&entry), 8}));
+  }
+  return entries;
+}
+
+// As a guest's kernel does that looks for idle pages, without flushing anything.
+void clear_accessed(hv::Machine& machine) {
+  for (const GuestPhys at : entries_of_first_page(machine))
+    *machine.memory().host(at) &= static_cast<uint8_t>(~kAccessed);
+}
+
+bool accessed(hv::Machine& machine) {
+  const auto entries = entries_of_first_page(machine);
+  return std::any_of(entries.begin(), entries.end(),
+                     [&](GuestPhys at) { return (*machine.memory().host(at) & kAccessed) != 0; });
+}
+
+TEST_CASE(
+    "a translation cached before a snapshot is cached in the copy: accessed bits stay clear") {
+  NoWorld world;
+  auto machine = interrupted(world);
+  clear_accessed(*machine);
+  auto restored = restored_from(snapshot_of(*machine), world);
+  REQUIRE(restored.ok());
+  // Without what was cached the next fetch walks, and marks: the guest could tell.
+  auto uncached = restored_from(snapshot_of(*machine), world);
+  REQUIRE(uncached.ok());
+  (*uncached)->vcpu().drop_caches();
+  machine->step();
+  (*restored)->step();
+  (*uncached)->step();
+  CHECK(!accessed(*machine));
+  CHECK(!accessed(**restored));
+  CHECK(accessed(**uncached));
+  go_on(*machine);
+  go_on(**restored);
+  CHECK((*restored)->whole_digest().hex() == machine->whole_digest().hex());
+}
+
+TEST_CASE("cached translations that no processor can have are SNAP-010") {
+  NoWorld world;
+  auto machine = halfway(world);
+  ByteWriter out;
+  machine->vcpu().save_translations(out);
+  const auto load = [&](const Bytes& bytes) {
+    machine->vcpu().drop_caches();
+    ByteReader in(bytes);
+    const Status status = machine->vcpu().load_translations(in);
+    return status.ok() ? std::string("loaded") : status.error().id;
+  };
+  const Bytes whole = out.bytes();
+  CHECK(load(whole) == "loaded");
+  CHECK(load({}) == "loaded");
+  for (size_t cut = 1; cut < whole.size(); ++cut)
+    CHECK(load({whole.begin(), whole.begin() + static_cast<ptrdiff_t>(cut)}) == "SNAP-010");
+  // The second bank, the supervisor's, has entries: a first tag, then its page.
+  REQUIRE(whole[0] + whole[1] == 0);
+  REQUIRE(whole[2] > 1);
+  Bytes changed = whole;
+  changed[4] |= 1;  // a tag within a page
+  CHECK(load(changed) == "SNAP-010");
+  changed = whole;
+  changed[4 + 8] |= 8;  // a flag nobody knows
+  CHECK(load(changed) == "SNAP-010");
+  changed = whole;
+  changed[4 + 8 + 5] |= 0x10;  // a page outside memory
+  CHECK(load(changed) == "SNAP-010");
+  changed = whole;
+  std::copy_n(whole.begin() + 4, 16, changed.begin() + 4 + 16);  // the same twice
+  CHECK(load(changed) == "SNAP-010");
+  changed = whole;
+  changed[3] = 0xff;  // more than there is room for
+  CHECK(load(changed) == "SNAP-010");
 }
 
 TEST_CASE("a snapshot cut anywhere or with a changed byte is refused as SNAP-001, 002 or 003") {
