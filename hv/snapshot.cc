@@ -1,8 +1,6 @@
 #include "hv/snapshot.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <zstd.h>
 
@@ -202,47 +200,6 @@ Result<std::unique_ptr<Machine>> read_snapshot(const SnapshotSource& source, Out
   ByteReader in(state);
   if (Status s = machine->load_state(in); !s.ok()) return s.error();
   return machine;
-}
-
-namespace {
-
-struct FileCloser {
-  void operator()(std::FILE* f) const { std::fclose(f); }
-};
-using File = std::unique_ptr<std::FILE, FileCloser>;
-
-UserError file_error(const std::string& path, const char* verb) {
-  return {.id = "SNAP-004",
-          .exit_code = ExitCode::kHostCannot,
-          .what = fmt::format("cannot {} snapshot {}", verb, path),
-          .seen = std::strerror(errno),
-          .needed = "a path that can be used and enough free space",
-          .mend = "correct the path or free space"};
-}
-
-}  // namespace
-
-Status save_snapshot(Machine& machine, const std::string& path) {
-  File file(std::fopen(path.c_str(), "wb"));
-  if (file == nullptr) return file_error(path, "write");
-  const Status written = write_snapshot(machine, [&](ByteSpan bytes) -> Status {
-    if (std::fwrite(bytes.data(), 1, bytes.size(), file.get()) != bytes.size())
-      return file_error(path, "write");
-    return Done{};
-  });
-  if (!written.ok()) return written;
-  if (std::fflush(file.get()) != 0) return file_error(path, "write");
-  return Done{};
-}
-
-Result<std::unique_ptr<Machine>> restore_snapshot(const std::string& path, OutputSink& output) {
-  File file(std::fopen(path.c_str(), "rb"));
-  if (file == nullptr) return file_error(path, "read");
-  return read_snapshot(
-      [&](std::span<uint8_t> out) {
-        return out.empty() || std::fread(out.data(), 1, out.size(), file.get()) == out.size();
-      },
-      output);
 }
 
 }  // namespace us::hv

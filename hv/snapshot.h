@@ -39,8 +39,4 @@ Bytes snapshot_tail(Machine& machine);
 // Machine::create.
 Result<std::unique_ptr<Machine>> read_snapshot(const SnapshotSource& source, OutputSink& output);
 
-// The same to and from a file. Errors: SNAP-004 cannot open, read or write.
-Status save_snapshot(Machine& machine, const std::string& path);
-Result<std::unique_ptr<Machine>> restore_snapshot(const std::string& path, OutputSink& output);
-
 }  // namespace us::hv

@@ -194,6 +194,16 @@ LandingVerdict Lander::walk(hv::Machine& machine, const LandingTarget& target) {
   return verdict;
 }
 
+bool Lander::go_to(hv::Machine& machine, Branches place) {
+  const uint64_t margin = machine.vcpu().caps().exact_alarm ? 0 : profile_.margin;
+  const auto runs_on = [](hv::MachineStop stop) { return !early_end(stop); };
+  while (machine.point().branches + margin < place)
+    if (!runs_on(machine.run({.alarm = place - margin}))) return false;
+  for (uint64_t steps = 0; machine.point().branches < place; ++steps)
+    if (steps == kStepsMax || !runs_on(machine.step())) return false;
+  return true;
+}
+
 // Without counted instructions the target's branch count may hold the machine on either side of the
 // target: one that sleeps there has not slept too early if its alarm came later than the margin.
 bool Lander::may_be_past(const hv::ExecutionPoint& here, const hv::ExecutionPoint& target) const {

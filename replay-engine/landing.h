@@ -88,6 +88,10 @@ class Lander {
     return land(machine, LandingTarget{point});
   }
 
+  // Moves the machine on to the first instruction after so many conditional branches, where no
+  // input is due before; false: it ended or went idle on the way.
+  bool go_to(hv::Machine& machine, Branches place);
+
   const LandingCounters& counters() const { return counters_; }
   const LandingProfile& profile() const { return profile_; }
   // What the counter did so far, for a report of a divergence: whether it can be believed.

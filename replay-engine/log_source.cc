@@ -69,11 +69,14 @@ Next LogSource::next(hv::Machine&) {
       }
       pending_ = std::move(**record);
     }
-    if (stop_at_ && pending_->at.branches >= stop_at_->value)
+    if (stop_at_ && pending_->at.branches >= stop_at_->value) {
+      stopped_at_place_ = true;
       return EndOfInputs{EndKind::kStoppedByUser, "the point asked for"};
+    }
     log::Record record = std::move(*pending_);
     pending_.reset();
     ++records_;
+    position_ = stream_.position();  // nothing was read ahead of it
     tie_ = record.at.tie;
     if (std::holds_alternative<log::End>(record.body)) return end_of_log(std::move(record));
     if (auto bad = resolve(record)) return *bad;

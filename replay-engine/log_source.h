@@ -42,9 +42,14 @@ class LogSource final : public InputSource {
   // From any thread: end before the next record.
   void request_stop() { stop_ = true; }
 
+  // Whether it ended at the place of stop_at(): the next record is there or further on.
+  bool stopped_at_place() const { return stopped_at_place_; }
+
   // The end record, once it was met.
   const std::optional<log::Record>& end_record() const { return end_record_; }
+  // Records taken, and the log position after the last of them; 0 before the first.
   uint64_t records() const { return records_; }
+  LogPosition position() const { return position_; }
   bool done() const { return done_; }
 
  private:
@@ -58,8 +63,10 @@ class LogSource final : public InputSource {
   std::optional<log::Record> end_record_;
   std::optional<Next> after_landing_;
   uint64_t records_ = 0;
+  LogPosition position_;
   std::optional<uint32_t> tie_;
   bool done_ = false;
+  bool stopped_at_place_ = false;
   std::atomic<bool> stop_{false};
 };
 
@@ -78,6 +85,8 @@ class Verifier final : public InputObserver {
   const WitnessCounters& traced() const { return traced_; }
   // The point of the last epoch that agreed (the start, before the first).
   const hv::ExecutionPoint& last_agreeing() const { return last_agreeing_; }
+  // What agreed in the replay that this one goes on from.
+  void go_on_from(const hv::ExecutionPoint& last_agreeing) { last_agreeing_ = last_agreeing; }
   // Called after each input, for progress; may be empty.
   void set_progress(std::function<void(const hv::ExecutionPoint&)> f) { progress_ = std::move(f); }
 

@@ -12,6 +12,7 @@
 #include "tools/ipt_options.h"
 #include "tools/progress.h"
 #include "tools/recording.h"
+#include "tools/saved_replay.h"
 #include "tools/session.h"
 #include "tools/stats.h"
 #include "tools/talk.h"
@@ -24,8 +25,7 @@ struct ReplayOptions {
   IptOptions ipt;
   std::string folder, stats, pmu_profile, executor;
   std::vector<std::string> images;
-  uint64_t goto_branches = 0;
-  bool has_goto = false;
+  PlaceOptions place;
 };
 
 // Console text to stdout; frames and disk requests have no world to go to. A line of progress on
@@ -57,6 +57,8 @@ struct Replayed {
   replay::LandingCounters landings;
   std::optional<Digest> recorded_digest;
   Digest final_digest;
+  replay::Bookmark here;
+  bool at_place = false;  // of --goto
 };
 
 // What a replay works with besides its machine.
@@ -65,10 +67,34 @@ struct ReplayParts {
   std::optional<log::Record> first;
   pmu::HostProfile profile;
   ImageReader images;
+  std::optional<replay::Bookmark> from;  // where the machine was saved, not booted
   ProgressLine& line;
   uint64_t log_bytes = 0;  // of the whole recording
   replay::Witness* witness = nullptr;
 };
+
+// From the last input before the place of --goto, the rest of the way has none.
+void go_to_place(hv::Machine& machine, replay::Lander& lander, Branches place, Replayed& result) {
+  result.at_place = lander.go_to(machine, place);
+  if (result.at_place) return;
+  const auto failure = machine.vcpu().failure();
+  result.end = failure ? replay::host_failed(failure)
+                       : replay::EndOfInputs{replay::EndKind::kDiverged,
+                                             "the guest ended or went idle before the place asked "
+                                             "for, which the log goes past"};
+}
+
+// Where the replay stands now, for another to go on from.
+replay::Bookmark bookmark_of(const hv::Machine& machine, const ReplayParts& parts,
+                             const replay::LogSource& source, const replay::Verifier& verifier) {
+  replay::Bookmark here = parts.from.value_or(replay::Bookmark{});
+  here.recording = parts.log.manifest().id;
+  here.records += source.records();
+  if (source.records() != 0) here.position = source.position();
+  here.point = machine.point();
+  here.last_agreeing = verifier.last_agreeing();
+  return here;
+}
 
 Replayed run_log(hv::Machine& machine, ReplayParts& parts, const ReplayOptions& options) {
   replay::LogSource source(
@@ -76,8 +102,10 @@ Replayed run_log(hv::Machine& machine, ReplayParts& parts, const ReplayOptions& 
       [&parts](uint8_t device, uint64_t offset, uint64_t length, uint32_t crc) {
         return parts.images.read(device, offset, length, crc);
       });
-  if (options.has_goto) source.stop_at(Branches(options.goto_branches));
+  const auto place = options.place.place();
+  if (place) source.stop_at(*place);
   replay::Verifier verifier(parts.witness);
+  if (parts.from) verifier.go_on_from(parts.from->last_agreeing);
   ProgressObserver observer(
       "replay", verifier, parts.line,
       [&parts]() -> std::optional<double> {
@@ -90,13 +118,8 @@ Replayed run_log(hv::Machine& machine, ReplayParts& parts, const ReplayOptions& 
   signals.on_stop([&source] { source.request_stop(); });
   result.end = replay::run_loop(machine, source, lander, &observer);
   signals.on_stop({});
-  if (options.has_goto && result.end.kind == replay::EndKind::kStoppedByUser) {
-    // From the last input before the point, the rest of the way has none.
-    while (machine.point().branches.value < options.goto_branches &&
-           machine.run({.alarm = Branches(options.goto_branches)}) ==
-               hv::MachineStop::kTimersChanged) {
-    }
-  }
+  if (source.stopped_at_place()) go_to_place(machine, lander, *place, result);
+  result.here = bookmark_of(machine, parts, source, verifier);
   result.verified_epochs = verifier.verified_epochs();
   result.records = source.records();
   result.traced = verifier.traced();
@@ -160,7 +183,10 @@ nlohmann::json stats_of(const Replayed& result, const Outcome& outcome, const lo
 
 // A divergence is there to be looked into: the recording, and what it was replayed with, say all
 // that is needed.
-std::string where_to_look(const ReplayOptions& options, const Outcome& outcome) {
+std::string where_to_look(const ReplayOptions& options, const Replayed& result,
+                          const Outcome& outcome) {
+  if (result.at_place && !options.place.save_to().empty())
+    return "saved to " + options.place.save_to();
   if (outcome.code != ExitCode::kDivergence) return "";
   std::string command = "look into it with `understudy diverge " + options.folder;
   if (!options.pmu_profile.empty()) command += " --pmu-profile " + options.pmu_profile;
@@ -172,6 +198,42 @@ std::string where_to_look(const ReplayOptions& options, const Outcome& outcome) 
 bool ended_early(const replay::LogOpening& opening, const log::LogReader& log) {
   return !opening.first && opening.sections.count("boot") == 0 && log.end().ended &&
          !log.end().complete;
+}
+
+// Booted, or restored where it was saved, with the log there too.
+Result<std::unique_ptr<hv::Machine>> machine_at_start(const RecordedVm& recorded,
+                                                      std::optional<SavedReplay>& saved,
+                                                      log::LogReader& log,
+                                                      std::optional<log::Record>& first,
+                                                      hv::OutputSink& sink) {
+  if (saved) {
+    if (const Status s = replay::skip_to(saved->bookmark(), log, first); !s.ok()) return s.error();
+    return saved->restore(recorded.machine, sink);
+  }
+  auto made = hv::Machine::create(recorded.machine, sink);
+  if (!made.ok()) return made.error();
+  if (const Status s = (*made)->boot(recorded.boot); !s.ok()) return s.error();
+  return made;
+}
+
+// What --save asks for; a replay that went past the place, or stopped before it, has nothing to
+// keep. An error it ended with says more than that.
+Status save(const ReplayOptions& options, const Replayed& result, const Outcome& outcome,
+            hv::Machine& machine) {
+  const std::string& path = options.place.save_to();
+  if (path.empty()) return Done{};
+  if (result.at_place) return save_replay(path, result.here, machine);
+  if (outcome.code != ExitCode::kDone && outcome.code != ExitCode::kStoppedAtLimit) return Done{};
+  return UserError{
+      .id = "SNAP-008",
+      .exit_code = ExitCode::kUsage,
+      .what = fmt::format("nothing was saved to {}", path),
+      .seen = fmt::format("the replay ended at branch {}: {}", machine.point().branches.value,
+                          outcome.text),
+      .needed = fmt::format("a replay that comes to branch {}", options.place.place()->value),
+      .mend =
+          "a place within the recording (`understudy log info DIR` says how far it goes), and no "
+          "Ctrl-C on the way"};
 }
 
 Result<int> replay(const ReplayOptions& options, const Globals& globals) {
@@ -190,13 +252,14 @@ Result<int> replay(const ReplayOptions& options, const Globals& globals) {
   if (!recorded.ok()) return recorded.error();
   auto profile = profile_of(options, *recorded);
   if (!profile.ok()) return profile.error();
+  auto saved = options.place.open((*reader)->manifest().id);
+  if (!saved.ok()) return saved.error();
 
   ProgressLine line(globals, true);
   ReplaySink sink(line);
-  auto made = hv::Machine::create(recorded->machine, sink);
+  auto made = machine_at_start(*recorded, *saved, **reader, opening->first, sink);
   if (!made.ok()) return made.error();
   hv::Machine& machine = **made;
-  if (const Status s = machine.boot(recorded->boot); !s.ok()) return s.error();
 
   auto tracing = options.ipt.start(machine, recorded->config.ipt_check);
   if (!tracing.ok()) return tracing.error();
@@ -205,6 +268,7 @@ Result<int> replay(const ReplayOptions& options, const Globals& globals) {
                     .first = std::move(opening->first),
                     .profile = std::move(*profile),
                     .images = images_of(options, *recorded),
+                    .from = *saved ? std::optional((*saved)->bookmark()) : std::nullopt,
                     .line = line,
                     .log_bytes = recording_bytes(options.folder),
                     .witness = tracing->witness.get()};
@@ -222,7 +286,8 @@ Result<int> replay(const ReplayOptions& options, const Globals& globals) {
     if (const Status s = write_text(options.stats, stats.dump(2) + "\n"); !s.ok()) return s.error();
   }
   if (!traced.ok()) return traced.error();
-  return finish(globals, outcome, machine.point(), where_to_look(options, outcome));
+  if (const Status s = save(options, result, outcome, machine); !s.ok()) return s.error();
+  return finish(globals, outcome, machine.point(), where_to_look(options, result, outcome));
 }
 
 }  // namespace
@@ -235,16 +300,14 @@ void add_replay(CLI::App& app, const Globals& globals, int& exit_code) {
   options->ipt.add_to(*verb);
   add_executor_option(*verb, options->executor);
   verb->add_option("--stats", options->stats, "write statistics (JSON) to this file at the end");
-  CLI::Option* where =
-      verb->add_option("--goto", options->goto_branches, "stop at this conditional branch count");
+  options->place.add_to(*verb);
   verb->add_option("--pmu-profile", options->pmu_profile,
                    "host profile (TOML): margin, minimum period, and the counter to model");
   verb->add_option("--image", options->images,
                    "disk images, in order, for recordings that left disk data in them; else those "
                    "recorded")
       ->take_all();
-  verb->callback([options, where, &globals, &exit_code] {
-    options->has_goto = where->count() > 0;
+  verb->callback([options, &globals, &exit_code] {
     use_executor(options->executor, "auto");
     const auto result = replay(*options, globals);
     exit_code = result.ok() ? *result : report(result.error());

@@ -6,6 +6,7 @@
 #include "hv/machine_config.h"
 #include "hv/snapshot.h"
 #include "logchannel/log_files.h"
+#include "replay-engine/bookmark.h"
 #include "tools/talk.h"
 #include "tools/verbs.h"
 
@@ -37,6 +38,7 @@ void print_json() {
       {"formats",
        {{"log", log::kFormatVersion},
         {"snapshot", hv::kSnapshotVersion},
+        {"saved_replay", replay::kBookmarkVersion},
         {"machine", hv::kMachineConfigVersion}}},
       {"protocol", nullptr},
       {"backends", {"soft"}},
@@ -48,8 +50,8 @@ void print_json() {
 void print_text() {
   fmt::print("understudy {}\n", UNDERSTUDY_VERSION);
   fmt::print("build     {}, sanitizers {}\n", compiler(), sanitizers());
-  fmt::print("formats   log {}, snapshot {}, machine {}\n", log::kFormatVersion,
-             hv::kSnapshotVersion, hv::kMachineConfigVersion);
+  fmt::print("formats   log {}, snapshot {}, saved replay {}, machine {}\n", log::kFormatVersion,
+             hv::kSnapshotVersion, replay::kBookmarkVersion, hv::kMachineConfigVersion);
   fmt::print("protocol  none yet\n");
   fmt::print("backends  soft\n");
   fmt::print("executors interpret, translate; default {}\n", hv::name_of(hv::default_executor()));

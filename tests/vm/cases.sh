@@ -528,6 +528,116 @@ case_killed() {
   done
 }
 
+# --- saved replays
+
+case_saved_replay() {
+  need_images
+  extra=loglevel=7 guest record 'echo hello from the guest' -o recording --stats record.json
+  expect_status 0
+  local branches middle by
+  branches=$(json record.json branches)
+  middle=$((branches / 2 + 1))
+  us replay recording --stats whole.json
+  expect_status 0
+  mv out whole.txt
+  us replay recording --goto "$middle" --save saved --stats first.json
+  expect_status 0
+  expect_talk '; saved to saved$'
+  expect_json first.json branches "$middle"
+  mv out first.txt
+  grep -q 'Linux version' first.txt || fail "the kernel has not begun in the first half"
+  for by in interpret translate; do
+    us replay recording --from saved --executor "$by" --stats rest.json
+    expect_status 0
+    expect_line 'hello from the guest'
+    ! grep -q 'Linux version' out || fail "the second half has the first one's console"
+    cat first.txt out | cmp - whole.txt || fail "the halves of the console are not the whole ($by)"
+    expect_json rest.json final_digest "$(json whole.json final_digest)"
+    expect_json rest.json divergences 0
+    expect_json rest.json verified_epochs $(($(json whole.json verified_epochs) - $(json first.json verified_epochs)))
+  done
+  # In three pieces, the last of them with a counter that is late.
+  us replay recording --from saved --goto $((branches * 3 / 4)) --save later
+  expect_status 0
+  mv out second.txt
+  profile_of skylake 101
+  us replay recording --from later --pmu-profile profile.toml --stats rest.json
+  expect_status 0
+  cat first.txt second.txt out | cmp - whole.txt || fail "three pieces of the console are not the whole"
+  expect_json rest.json final_digest "$(json whole.json final_digest)"
+  expect_json rest.json landing_overshoots 0
+  [[ $(stat -c %a saved) == 600 ]] || fail "others can read the guest's memory"
+}
+
+# A copy of the saved replay whose byte at OFFSET is another, or follows its end.
+changed_copy() { # OFFSET
+  cp saved changed
+  printf '\x99' | dd of=changed bs=1 seek="$1" conv=notrunc status=none
+}
+
+case_saved_refused() {
+  need_program gcc gcc
+  multiboot endless
+  local name size
+  for name in one two; do
+    us record -o "$name" --kernel endless.elf --memory 32M --time-limit 1 --stats "$name.json"
+    expect_status 7
+  done
+  us replay one --goto 100000 --save saved
+  expect_status 0
+  size=$(stat -c %s saved)
+  us replay two --from saved
+  expect_error SNAP-005 5
+  us replay one --from nowhere
+  expect_error SNAP-004 3
+  us replay one --from endless.elf
+  expect_error SNAP-001 4
+  changed_copy 8
+  us replay one --from changed
+  expect_error SNAP-002 4
+  changed_copy 116
+  us replay one --from changed
+  expect_error SNAP-001 4
+  for name in 20 100 200 $((size / 2)) "$size"; do
+    changed_copy "$name"
+    us replay one --from changed
+    expect_error SNAP-003 4
+  done
+  for name in 60 500 $((size - 1)); do
+    head -c "$name" saved >changed
+    us replay one --from changed
+    expect_error SNAP-003 4
+  done
+  us replay one --save later
+  expect_error SNAP-007 2
+  us replay one --from saved --goto 99999
+  expect_error SNAP-007 2
+  us replay one --goto 1000000000000 --save later
+  expect_error SNAP-008 2
+  [[ ! -e later ]] || fail "a place that was not reached was saved"
+  us replay one --goto 100000 --save .
+  expect_error SNAP-004 3
+  us replay one --goto 100000 --save nowhere/later
+  expect_error SNAP-004 3
+  # No room (translated code is in a file too): the older file stays, and no other is left.
+  cp saved later
+  status=0
+  (
+    trap '' XFSZ
+    ulimit -f 1
+    exec "$UNDERSTUDY" replay one --goto 200000 --save later --executor interpret
+  ) >out 2>err || status=$?
+  expect_error SNAP-004 3
+  cmp saved later || fail "the older file was touched"
+  [[ $(find . -name 'later*' | wc -l) == 1 ]] || fail "a piece of a file is left"
+  # The recording is no longer what it was.
+  us replay one --goto "$(json one.json branches)" --save saved
+  expect_status 0
+  truncate -s "$(($(stat -c %s one/000000.uslog) * 3 / 4))" one/000000.uslog
+  us replay one --from saved
+  expect_error SNAP-006 5
+}
+
 case_progress() {
   need_images
   need_program script bsdutils

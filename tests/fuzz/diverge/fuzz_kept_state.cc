@@ -3,39 +3,16 @@
 // are made right first (a fuzzer does not find them), and memory is made small.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "base/check.h"
-#include "base/crc32c.h"
 #include "hv/snapshot.h"
+#include "tests/support/loadable_snapshot.h"
 #include "tools/kept_log.h"
 
 namespace us::tools {
 namespace {
 
-constexpr size_t kHead = 12;        // magic and version
-constexpr size_t kPartHeader = 16;  // part, checksum, size
-constexpr uint64_t kMemoryMost = 1 << 20;
 constexpr int kSteps = 64;
-
-void make_loadable(Bytes& bytes) {
-  for (size_t at = kHead; at + kPartHeader <= bytes.size();) {
-    uint8_t* const header = bytes.data() + at;
-    uint8_t* const body = header + kPartHeader;
-    uint64_t stored;
-    std::memcpy(&stored, header + 8, 8);
-    const uint64_t size = std::min<uint64_t>(stored, bytes.size() - at - kPartHeader);
-    if (stored > size) std::memcpy(header + 8, &size, 8);
-    uint64_t memory = 0;
-    if (header[0] == 1 && size >= 10) {
-      std::memcpy(&memory, body + 2, 8);
-      if (memory > kMemoryMost) std::memcpy(body + 2, &kMemoryMost, 8);
-    }
-    const uint32_t crc = crc32c({body, size});
-    std::memcpy(header + 4, &crc, 4);
-    at += kPartHeader + size;
-  }
-}
 
 class NoOutputs final : public hv::OutputSink {
  public:
@@ -98,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 1) return 0;
   us::Bytes bytes(data + 1, data + size);
   const size_t piece = 1 + data[0] * 16;
-  us::tools::make_loadable(bytes);
+  us::test::make_loadable(bytes);
   us::tools::try_state(bytes, piece);
   return 0;
 }
