@@ -7,8 +7,10 @@
 namespace us::calib {
 namespace {
 
-// Statements made at once: p50, p99 and the reach; each has a third of the doubt.
+// Statements made at once: p50, p99 and the reach; each has a third of the doubt. Apart from these
+// the TSC's rate and its drift, at once, too.
 double each(const Wanted& wanted) { return 1 - (1 - wanted.confidence) / 3; }
+double each_of_tsc(const Wanted& wanted) { return 1 - (1 - wanted.confidence) / 2; }
 
 // Whether shapes draw from one distribution, as far as the share beyond the pooled p90 tells.
 bool agree(const Measurements& measured, const Histogram& pooled) {
@@ -73,6 +75,7 @@ std::optional<Calibration> analyse(const Measurements& measured, const Wanted& w
   c.diagnoses = diagnose(measured, c.tail, c.choice.reach);
   c.minimum_period = minimum_of(c.raised_period, c.diagnoses);
   c.exact = exact(measured);
+  c.tsc = tsc_rate(measured.tsc, each_of_tsc(wanted));
   return c;
 }
 
@@ -110,6 +113,15 @@ pmu::HostProfile profile_of(const Calibration& c, const Measurements& measured,
     profile.overcount[probe] = tally.over_per_million();
   profile.read_ns = measured.costs.read_ns;
   profile.arm_ns = measured.costs.arm_ns;
+  if (c.tsc)
+    profile.tsc = pmu::TscStatistics{.hz = c.tsc->hz,
+                                     .hz_low = c.tsc->hz_low,
+                                     .hz_high = c.tsc->hz_high,
+                                     .drift = c.tsc->drift,
+                                     .drift_low = c.tsc->drift_low,
+                                     .drift_high = c.tsc->drift_high,
+                                     .seconds = c.tsc->seconds,
+                                     .clock_source = clock_source()};
   return profile;
 }
 

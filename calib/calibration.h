@@ -29,6 +29,7 @@ struct Calibration {
   uint64_t minimum_period = 1;
   std::vector<Diagnosis> diagnoses;
   bool exact = false;
+  std::optional<TscRate> tsc;
   Wanted wanted;
 };
 

@@ -36,6 +36,7 @@ const Experiment& Campaign::current() const {
 
 Status Campaign::next() {
   US_CHECK(!finished());
+  look_at_tsc();
   const Place now = place(done_);
   bench_.host.reseed(now.seed);
   // Into a copy, so that a chunk that failed half-way leaves nothing behind.
@@ -43,7 +44,17 @@ Status Campaign::next() {
   if (Status s = now.experiment->run(bench_, now.chunk, now.seed, measured); !s.ok()) return s;
   measured_ = std::move(measured);
   ++done_;
+  if (finished()) look_at_tsc();
   return Done{};
+}
+
+// Between chunks, so that the samples lie over all of the campaign's time.
+void Campaign::look_at_tsc() {
+  const auto sample = bench_.host.tsc();
+  if (!sample) return;
+  if (!in_stretch_) measured_.tsc.emplace_back();
+  in_stretch_ = true;
+  measured_.tsc.back().push_back(*sample);
 }
 
 }  // namespace us::calib

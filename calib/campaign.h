@@ -36,12 +36,15 @@ class Campaign {
   };
   Place place(uint64_t index) const;
 
+  void look_at_tsc();
+
   Bench bench_;
   uint64_t seed_;
   std::vector<const Experiment*> experiments_;
   uint64_t total_ = 0;
   uint64_t done_ = 0;
   Measurements measured_;
+  bool in_stretch_ = false;  // of the TSC's samples, which another process began
 };
 
 }  // namespace us::calib

@@ -31,6 +31,11 @@ class CodeRunner {
   // Host interrupts as often as can be had, from now on or no more; how many came.
   virtual Status interrupts(bool on) = 0;
   virtual uint64_t interrupts_seen() const = 0;
+  // Work on the core's other hardware thread, from now on or no more; why there can be none.
+  virtual Status busy_sibling(bool) { return Done{}; }
+  virtual std::optional<std::string> no_sibling() const {
+    return std::string("no such thing here");
+  }
 
   // What a single step and a breakpoint cost here. Nothing where they cannot be tried.
   virtual std::optional<double> step_ns() = 0;

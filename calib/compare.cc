@@ -1,6 +1,7 @@
 #include "calib/compare.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 
 namespace us::calib {
@@ -59,6 +60,23 @@ void compare_skid(const HostProfile& a, const HostProfile& b, std::vector<Compar
                   b.skid->max >= a.margin ? Verdict::kNoted : Verdict::kSame});
 }
 
+// A kernel measures the counter anew at each boot, and is off by some ten parts in a million.
+constexpr double kSameTscPpm = 500;
+
+void compare_tsc(const HostProfile& a, const HostProfile& b, std::vector<Comparison>& rows) {
+  if (!a.tsc || !b.tsc || a.tsc->hz <= 0) return;
+  const auto text = [](const pmu::TscStatistics& t) {
+    return fmt::format("{:.6f} MHz ({:.6f} to {:.6f})", t.hz / 1e6, t.hz_low / 1e6,
+                       t.hz_high / 1e6);
+  };
+  const bool overlap = a.tsc->hz_low <= b.tsc->hz_high && b.tsc->hz_low <= a.tsc->hz_high;
+  const double apart_ppm = std::abs(b.tsc->hz / a.tsc->hz - 1) * 1e6;
+  rows.push_back({"TSC rate", text(*a.tsc), text(*b.tsc),
+                  overlap                    ? Verdict::kSame
+                  : apart_ppm <= kSameTscPpm ? Verdict::kNoted
+                                             : Verdict::kChanged});
+}
+
 }  // namespace
 
 std::vector<Comparison> compare(const HostProfile& a, const HostProfile& b) {
@@ -73,6 +91,7 @@ std::vector<Comparison> compare(const HostProfile& a, const HostProfile& b) {
       texts("minimum period", std::to_string(a.minimum_period), std::to_string(b.minimum_period),
             Verdict::kChanged)};
   compare_skid(a, b, rows);
+  compare_tsc(a, b, rows);
   if (a.tail && b.tail && a.tail->overshoot_probability == b.tail->overshoot_probability) {
     const auto reach = [](const pmu::TailStatistics& t) {
       return Figure{t.reach, t.reach_low, t.reach_high};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -56,6 +57,14 @@ extern const Experiment kLandingCost;     // landing_experiment.cc
 
 // In the order they are done: some use what those before them found.
 std::vector<const Experiment*> experiments();
+
+// What skid is measured amid: each shape in quiet, and one of them in each disturbance to be had.
+struct SkidCondition {
+  Shape shape;
+  Disturbance disturbance;
+};
+std::vector<SkidCondition> skid_conditions(const ExperimentHost& host);
+std::string name_of(const SkidCondition& condition);  // "mixed", "mixed+busy-sibling"
 
 // Periods that are tried, in branches. 1 shows what short ones are raised to, the last is too long
 // to be raised by any part.

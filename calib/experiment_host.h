@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
+#include "calib/tsc.h"
 #include "pmu/model.h"
 #include "pmu/profile.h"
 
@@ -31,8 +33,10 @@ std::optional<Shape> shape_by_name(std::string_view name);
 
 enum class Disturbance : uint8_t {
   kNone,
-  kInterrupts,  // host interrupts, ten thousand a second or more
+  kInterrupts,   // host interrupts, ten thousand a second or more: each is an exit and an entry
+  kBusySibling,  // the core's other hardware thread is at work
 };
+std::string_view name_of(Disturbance disturbance);
 
 // One stretch of code.
 struct Counted {
@@ -76,6 +80,15 @@ class ExperimentHost {
   virtual Result<AlarmRun> alarm(Shape shape, uint64_t period, uint64_t patience) = 0;
   // About so many branches without an alarm.
   virtual void pause(uint64_t branches) = 0;
+  // From now on alarm() runs amid this, kNone: amid nothing. Precondition: !why_not(disturbance).
+  virtual Status disturb(Disturbance) { return Done{}; }
+  // Why alarms cannot be disturbed so; nothing: they can.
+  virtual std::optional<std::string> why_not(Disturbance disturbance) const {
+    if (disturbance == Disturbance::kNone) return std::nullopt;
+    return std::string("this backend cannot do it");
+  }
+  // The host's time stamp counter now; nothing: it is not what guests would see.
+  virtual std::optional<TscSample> tsc() { return std::nullopt; }
   virtual CostFigures costs() = 0;
 };
 

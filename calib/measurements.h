@@ -57,9 +57,11 @@ struct Measurements {
   AlarmTally sparse;                          // far apart
   AlarmTally storm;                           // as fast as they can be set
   std::map<uint64_t, AlarmTally> periods;     // by period, from 1
-  std::map<std::string, AlarmTally> skid;     // by shape
+  std::map<std::string, AlarmTally> skid;     // by condition: "strings", "mixed+interrupts"
   std::map<uint64_t, LandingTally> landings;  // by margin
   CostFigures costs;
+  std::vector<TscStretch> tsc;
+  std::map<std::string, std::string> skipped;  // what could not be measured here, and why
 
   // Lateness of all alarms with long periods, over all shapes.
   Histogram skid_of_all() const;

@@ -81,6 +81,12 @@ Measurements read(const json& j) {
   for (const auto& [key, member] : kCosts)
     if (const auto found = j.at("costs").find(key); found != j.at("costs").end())
       out.costs.*member = found->get<double>();
+  for (const json& stretch : j.at("tsc")) {
+    TscStretch& samples = out.tsc.emplace_back();
+    for (const json& sample : stretch)
+      samples.push_back({.tsc = sample.at(0), .clock_ns = sample.at(1)});
+  }
+  for (const auto& [what, why] : j.at("skipped").items()) out.skipped[what] = why;
   return out;
 }
 
@@ -100,13 +106,21 @@ json to_json(const Measurements& measured) {
                                         {"overshoots", t.overshoots}};
   for (const auto& [key, member] : kCosts)
     if (measured.costs.*member) costs[key] = *(measured.costs.*member);
+  json tsc = json::array();
+  for (const TscStretch& stretch : measured.tsc) {
+    json samples = json::array();
+    for (const TscSample& s : stretch) samples.push_back(json::array({s.tsc, s.clock_ns}));
+    tsc.push_back(samples);
+  }
   return {{"counts", counts},
           {"sparse", to_json(measured.sparse)},
           {"storm", to_json(measured.storm)},
           {"periods", periods},
           {"skid", skid},
           {"landings", landings},
-          {"costs", costs}};
+          {"costs", costs},
+          {"tsc", tsc},
+          {"skipped", measured.skipped}};
 }
 
 std::optional<Measurements> measurements_from_json(const json& j) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "calib/code_runner.h"
+#include "calib/smt_sibling.h"
 
 extern "C" {
 using NativeFunction = uint64_t (*)(uint64_t rounds, const uint8_t* stop, void* memory);
@@ -97,9 +98,13 @@ class NativeCode final : public CodeRunner {
   Status start() {
     if (!page_.ok() || !chain_.ok()) return cannot("get memory", errno);
     link_chain();
-    cpu_set_t here;
+    cpu_set_t here, allowed;
+    CPU_ZERO(&allowed);
+    ::sched_getaffinity(0, sizeof allowed, &allowed);
+    const int cpu = std::max(::sched_getcpu(), 0);
+    sibling_ = sibling_of(cpu, allowed);
     CPU_ZERO(&here);
-    CPU_SET(static_cast<size_t>(std::max(::sched_getcpu(), 0)), &here);
+    CPU_SET(static_cast<size_t>(cpu), &here);
     ::sched_setaffinity(0, sizeof here, &here);  // as well as may be: hybrids have two counters
     g_alarm = &alarm_;
     for (const auto& [signal, handler] :
@@ -139,6 +144,19 @@ class NativeCode final : public CodeRunner {
   }
   uint64_t interrupts_seen() const override { return us_native_ticks; }
 
+  Status busy_sibling(bool busy) override {
+    if (!busy) {
+      beside_.reset();
+      return Done{};
+    }
+    if (!beside_) beside_ = BusyThread::start(sibling_.value());
+    if (!beside_) return cannot("use the core's other thread", EPERM);
+    return Done{};
+  }
+  std::optional<std::string> no_sibling() const override {
+    return sibling_.ok() ? std::nullopt : std::optional(sibling_.error());
+  }
+
   std::optional<double> step_ns() override {
     constexpr uint64_t kRounds = 2000;
     return timed([] { us_native_steps(kRounds); }) / (8 * kRounds);
@@ -174,6 +192,8 @@ class NativeCode final : public CodeRunner {
 
   Mapping page_, chain_;
   std::function<void()> alarm_;
+  Result<int, std::string> sibling_ = std::string("not looked for");
+  std::unique_ptr<BusyThread> beside_;
   timer_t timer_{};
   bool has_timer_ = false;
 };

@@ -121,6 +121,16 @@ Result<AlarmRun> PerfExperimentHost::alarm(Shape shape, uint64_t period, uint64_
 
 void PerfExperimentHost::pause(uint64_t branches) { run(Shape::kTaken, branches, nullptr); }
 
+Status PerfExperimentHost::disturb(Disturbance disturbance) {
+  if (Status s = code_.interrupts(disturbance == Disturbance::kInterrupts); !s.ok()) return s;
+  if (why_not(Disturbance::kBusySibling)) return Done{};
+  return code_.busy_sibling(disturbance == Disturbance::kBusySibling);
+}
+
+std::optional<std::string> PerfExperimentHost::why_not(Disturbance disturbance) const {
+  return disturbance == Disturbance::kBusySibling ? code_.no_sibling() : std::nullopt;
+}
+
 // Each the mean of many; an alarm's way is what is left of arming, running and waiting for it.
 CostFigures PerfExperimentHost::costs() {
   constexpr int kReads = 20'000, kArms = 2000, kAlarms = 2000;

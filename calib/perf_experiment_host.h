@@ -30,6 +30,9 @@ class PerfExperimentHost final : public ExperimentHost {
   // reading in its handler, are part of `came_after`: it is too large by them, never too small.
   Result<AlarmRun> alarm(Shape shape, uint64_t period, uint64_t patience) override;
   void pause(uint64_t branches) override;
+  Status disturb(Disturbance disturbance) override;
+  std::optional<std::string> why_not(Disturbance disturbance) const override;
+  std::optional<TscSample> tsc() override { return read_tsc(); }
   CostFigures costs() override;
 
   // Counts of our own between two readings of the clock with nothing between them.

@@ -70,6 +70,19 @@ json landing_json(const Calibration& c, const Measurements& measured) {
   return out;
 }
 
+json tsc_json(const std::optional<TscRate>& tsc, const std::optional<pmu::TscStatistics>& kept) {
+  if (!tsc) return {};
+  return {{"hz", tsc->hz},
+          {"hz_low", tsc->hz_low},
+          {"hz_high", tsc->hz_high},
+          {"drift_ppm_per_hour", tsc->drift},
+          {"drift_low", tsc->drift_low},
+          {"drift_high", tsc->drift_high},
+          {"seconds", tsc->seconds},
+          {"samples", tsc->samples},
+          {"clock_source", kept ? kept->clock_source : ""}};
+}
+
 }  // namespace
 
 json report_json(const Calibration& c, const Measurements& measured,
@@ -122,6 +135,8 @@ json report_json(const Calibration& c, const Measurements& measured,
           {"alarm_ns", or_null(measured.costs.alarm_ns)},
           {"step_ns", or_null(measured.costs.step_ns)},
           {"break_ns", or_null(measured.costs.break_ns)},
+          {"tsc", tsc_json(c.tsc, profile.tsc)},
+          {"skipped", measured.skipped},
           {"trace_mb_per_s", or_null(profile.trace_mb_per_s)}};
 }
 

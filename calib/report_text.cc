@@ -27,6 +27,27 @@ void line(std::string& out, const char* name, const std::string& value) {
   out += fmt::format("{:<22}{}\n", name, value);
 }
 
+void add_tsc(std::string& out, const std::optional<TscRate>& tsc,
+             const std::optional<pmu::TscStatistics>& kept) {
+  if (!tsc) return;
+  line(out, "TSC rate",
+       fmt::format("{:.6f} MHz ({:.6f} to {:.6f}), {} samples over {:.1f} s", tsc->hz / 1e6,
+                   tsc->hz_low / 1e6, tsc->hz_high / 1e6, tsc->samples, tsc->seconds));
+  line(out, "TSC drift",
+       fmt::format("{:.3f} ppm an hour ({:.3f} to {:.3f})", tsc->drift, tsc->drift_low,
+                   tsc->drift_high));
+  if (kept && !kept->clock_source.empty())
+    line(out, "",
+         fmt::format(
+             "against CLOCK_MONOTONIC_RAW, which the kernel makes of {}{}", kept->clock_source,
+             kept->clock_source == "tsc" ? ": the rate is its notion, the drift its own" : ""));
+}
+
+void add_skipped(std::string& out, const Measurements& measured) {
+  for (const auto& [what, why] : measured.skipped)
+    line(out, "not measured", fmt::format("{}: {}", what, why));
+}
+
 void add_exactness(std::string& out, const Measurements& measured) {
   out += fmt::format("\n{:<24}{:>14}{:>16}{:>12}{:>12}\n", "exactness", "branches", "interrupts",
                      "too many", "too few");
@@ -93,6 +114,8 @@ std::string report_text(const Calibration& c, const Measurements& measured,
   cost("alarm delivered", measured.costs.alarm_ns);
   cost("single step", measured.costs.step_ns);
   cost("breakpoint", measured.costs.break_ns);
+  add_tsc(out, c.tsc, profile.tsc);
+  add_skipped(out, measured);
   add_exactness(out, measured);
   add_landings(out, c, measured);
   add_quirks(out, c);

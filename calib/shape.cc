@@ -17,4 +17,13 @@ std::optional<Shape> shape_by_name(std::string_view name) {
   return std::nullopt;
 }
 
+std::string_view name_of(Disturbance disturbance) {
+  switch (disturbance) {
+    case Disturbance::kNone: break;
+    case Disturbance::kInterrupts: return "interrupts";
+    case Disturbance::kBusySibling: return "busy-sibling";
+  }
+  return "quiet";
+}
+
 }  // namespace us::calib

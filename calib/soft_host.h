@@ -22,6 +22,10 @@ class SoftHost final : public ExperimentHost {
   Result<Counted> count(Shape shape, uint64_t branches, Disturbance disturbance) override;
   Result<AlarmRun> alarm(Shape shape, uint64_t period, uint64_t patience) override;
   void pause(uint64_t branches) override { retire(Shape::kMixed, branches); }
+  std::optional<std::string> why_not(Disturbance disturbance) const override {
+    if (disturbance == Disturbance::kNone) return std::nullopt;
+    return std::string("the modelled counter's skid does not depend on it");
+  }
   // The model reads and arms in no time; stepping is the machine's, see landing_cost.h.
   CostFigures costs() override { return {}; }
 

@@ -5,6 +5,7 @@
 #include <boost/math/distributions/binomial.hpp>
 #include <boost/math/distributions/chi_squared.hpp>
 #include <boost/math/distributions/poisson.hpp>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 
 #include "base/check.h"
@@ -39,6 +40,10 @@ double chi_squared_tail(double value, double freedom) {
 
 double chi_squared_limit(double confidence, double freedom) {
   return math::quantile(math::chi_squared(freedom), confidence);
+}
+
+double student_limit(double confidence, double freedom) {
+  return math::quantile(math::students_t(freedom), (1 + confidence) / 2);
 }
 
 double binomial_tail(uint64_t trials, double p, uint64_t successes) {

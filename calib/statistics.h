@@ -23,6 +23,9 @@ Interval quantile(const Histogram& samples, double q, double confidence);
 double chi_squared_tail(double value, double freedom);
 // The value that a chi-squared variable exceeds with probability 1 - confidence.
 double chi_squared_limit(double confidence, double freedom);
+// The value that the size of Student's t exceeds with probability 1 - confidence: half the width of
+// an interval, in standard errors.
+double student_limit(double confidence, double freedom);
 // P(Binomial(trials, p) >= successes).
 double binomial_tail(uint64_t trials, double p, uint64_t successes);
 // The least k with P(Poisson(mean) > k) <= chance: more than that is more than chance explains.

@@ -30,6 +30,18 @@ const char* name_of(Confidence confidence) {
   return "table";
 }
 
+struct TscFigure {
+  const char* key;
+  double TscStatistics::*member;
+};
+constexpr TscFigure kTscFigures[] = {{"hz", &TscStatistics::hz},
+                                     {"hz_low", &TscStatistics::hz_low},
+                                     {"hz_high", &TscStatistics::hz_high},
+                                     {"drift_ppm_per_hour", &TscStatistics::drift},
+                                     {"drift_low", &TscStatistics::drift_low},
+                                     {"drift_high", &TscStatistics::drift_high},
+                                     {"seconds", &TscStatistics::seconds}};
+
 void read_confidence(const toml::table& table, TomlReader& reader, Confidence& out) {
   std::string text = name_of(out);
   reader.text("confidence", text);
@@ -90,6 +102,7 @@ class ProfileParser {
     read_skid(reader.table("skid"), profile.skid);
     read_tail(reader.table("tail"), profile.tail);
     read_overcount(reader.table("overcount"), profile.overcount);
+    read_tsc(reader.table("tsc"), profile.tsc);
     read_model(reader.table("model"), profile.model);
     reader.refuse_unknown_keys();
     if (error_) return *error_;
@@ -160,6 +173,21 @@ class ProfileParser {
       reader.real(std::string(key.str()).c_str(), value);
       if (value) out[std::string(key.str())] = *value;
     }
+  }
+
+  void read_tsc(const toml::table* table, std::optional<TscStatistics>& out) {
+    if (table == nullptr) return;
+    TomlReader reader(*table, file_, "tsc.", error_);
+    out.emplace();
+    for (const auto& [key, member] : kTscFigures) {
+      std::optional<double> value;
+      reader.real(key, value,
+                  member == &TscStatistics::drift_low || member == &TscStatistics::drift ||
+                      member == &TscStatistics::drift_high);
+      out.value().*member = value.value_or(0);
+    }
+    reader.text("clock_source", out->clock_source);
+    reader.refuse_unknown_keys();
   }
 
   void read_model(const toml::table* table, std::optional<ModelSettings>& out) {
@@ -244,6 +272,12 @@ toml::table tail_table(const TailStatistics& tail) {
                      {"confidence", tail.confidence}};
 }
 
+toml::table tsc_table(const TscStatistics& tsc) {
+  toml::table out{{"clock_source", tsc.clock_source}};
+  for (const auto& [key, member] : kTscFigures) out.insert(key, tsc.*member);
+  return out;
+}
+
 UserError cannot_write(const std::filesystem::path& path, int error_number) {
   return {"PMU-009",
           ExitCode::kUsage,
@@ -325,6 +359,7 @@ std::string to_toml(const HostProfile& profile) {
   toml::table overcount;
   for (const auto& [probe, value] : profile.overcount) overcount.insert(probe, value);
   if (!overcount.empty()) root.insert("overcount", overcount);
+  if (profile.tsc) root.insert("tsc", tsc_table(*profile.tsc));
   if (profile.model) root.insert("model", model_table(*profile.model));
   std::ostringstream out;
   out << root << "\n";

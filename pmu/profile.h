@@ -55,6 +55,14 @@ struct TailStatistics {
   double confidence = 0;  // of all intervals here and in [skid], at once
   bool operator==(const TailStatistics&) const = default;
 };
+// The host's time stamp counter, against CLOCK_MONOTONIC_RAW.
+struct TscStatistics {
+  double hz = 0, hz_low = 0, hz_high = 0;           // ticks a second
+  double drift = 0, drift_low = 0, drift_high = 0;  // of that, parts per million an hour
+  double seconds = 0;                               // that it was watched
+  std::string clock_source{};  // what the kernel's clocks read; "tsc": the counter itself
+  bool operator==(const TscStatistics&) const = default;
+};
 constexpr uint64_t kReachMax = 0x7fffffffffffffff;
 
 struct ModelSettings {
@@ -81,6 +89,7 @@ struct HostProfile {
   std::optional<double> read_ns{};            // cost of reading the clock
   std::optional<double> arm_ns{};             // cost of setting an alarm
   std::optional<double> trace_mb_per_s{};
+  std::optional<TscStatistics> tsc{};
   std::optional<ModelSettings> model{};  // for the software processor
 
   bool operator==(const HostProfile&) const = default;

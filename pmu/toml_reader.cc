@@ -74,12 +74,13 @@ void TomlReader::number(const char* key, uint32_t& out, uint32_t max) {
   out = static_cast<uint32_t>(wide);
 }
 
-void TomlReader::real(const char* key, std::optional<double>& out) {
+void TomlReader::real(const char* key, std::optional<double>& out, bool may_be_negative) {
   const toml::node* node = find(key);
   if (node == nullptr) return;
   const auto value = node->is_number() ? node->value<double>() : std::nullopt;
-  if (!value || !std::isfinite(*value) || *value < 0) {
-    return fail("PMU-005", *node, key, "not a number that can be", "a number, not negative");
+  if (!value || !std::isfinite(*value) || (*value < 0 && !may_be_negative)) {
+    return fail("PMU-005", *node, key, "not a number that can be",
+                may_be_negative ? "a number" : "a number, not negative");
   }
   out = *value;
 }

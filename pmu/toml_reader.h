@@ -26,7 +26,7 @@ class TomlReader {
   void boolean(const char* key, bool& out);
   void number(const char* key, uint64_t& out, uint64_t max, uint64_t min = 0);
   void number(const char* key, uint32_t& out, uint32_t max);
-  void real(const char* key, std::optional<double>& out);
+  void real(const char* key, std::optional<double>& out, bool may_be_negative = false);
   const toml::array* array(const char* key);
   const toml::table* table(const char* key);
 

@@ -38,9 +38,13 @@ std::string campaign_of(const CalibrateOptions& options, const MeasuredHost& hos
                        .config = host.host->event_config(),
                        .host = host.host->identity(),
                        .model = host.model};
-  return fmt::format("{} {} effort {} seed {} overshoot {} confidence {}\n{}", UNDERSTUDY_VERSION,
-                     options.backend, static_cast<int>(effort), options.seed,
-                     options.overshoot_probability, options.confidence, pmu::to_toml(who));
+  std::string conditions;
+  for (const auto& condition : calib::skid_conditions(*host.host))
+    conditions += " " + calib::name_of(condition);
+  return fmt::format("{} {} effort {} seed {} overshoot {} confidence {} skid of{}\n{}",
+                     UNDERSTUDY_VERSION, options.backend, static_cast<int>(effort), options.seed,
+                     options.overshoot_probability, options.confidence, conditions,
+                     pmu::to_toml(who));
 }
 
 void show_progress(ProgressLine& line, const calib::Campaign& campaign, uint64_t began_at,

@@ -34,6 +34,11 @@ class OwningPerfHost final : public calib::ExperimentHost {
     return host_->alarm(shape, period, patience);
   }
   void pause(uint64_t branches) override { host_->pause(branches); }
+  Status disturb(calib::Disturbance disturbance) override { return host_->disturb(disturbance); }
+  std::optional<std::string> why_not(calib::Disturbance disturbance) const override {
+    return host_->why_not(disturbance);
+  }
+  std::optional<calib::TscSample> tsc() override { return host_->tsc(); }
   calib::CostFigures costs() override { return host_->costs(); }
 
  private:

@@ -96,6 +96,11 @@ TEST_CASE("native code runs here, is stopped by its flag and by its signal, and 
     (void)code.run(Shape::kMixed, 1000, stop);
   CHECK(code.interrupts_seen() > before);
   REQUIRE(code.interrupts(false).ok());
+  if (!code.no_sibling()) {
+    REQUIRE(code.busy_sibling(true).ok());
+    CHECK(code.run(Shape::kMixed, 3, stop) == 3);
+    REQUIRE(code.busy_sibling(false).ok());
+  }
   CHECK(*code.step_ns() > 0);
   CHECK(*code.break_ns() > 0);
 }

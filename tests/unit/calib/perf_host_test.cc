@@ -4,6 +4,7 @@
 
 #include "calib/calibration.h"
 #include "calib/perf_experiment_host.h"
+#include "calib/report.h"
 #include "tests/unit/pmu/perf_model.h"
 
 namespace us::calib {
@@ -16,7 +17,9 @@ class ModelCode final : public CodeRunner {
  public:
   explicit ModelCode(PerfModel& perf) : perf_(perf) {}
 
-  uint64_t late_rounds = 0;      // after the overflow's round, until the signal comes
+  uint64_t late_rounds = 0;   // after the overflow's round, until the signal comes
+  uint64_t later_rounds = 0;  // the same, more of it while the sibling is busy
+  bool has_sibling = true;
   uint64_t too_many_one_in = 0;  // an interrupt in so many adds a count
   bool count_not_taken = true;
 
@@ -47,6 +50,14 @@ class ModelCode final : public CodeRunner {
     interrupted_ = on;
     return Done{};
   }
+  Status busy_sibling(bool busy) override {
+    US_CHECK(has_sibling);
+    sibling_busy_ = busy;
+    return Done{};
+  }
+  std::optional<std::string> no_sibling() const override {
+    return has_sibling ? std::nullopt : std::optional<std::string>("its core is its own");
+  }
   uint64_t interrupts_seen() const override { return interrupts_; }
   std::optional<double> step_ns() override { return 1000; }
   std::optional<double> break_ns() override { return 1500; }
@@ -64,14 +75,14 @@ class ModelCode final : public CodeRunner {
   void deliver() {
     if (perf_.signals != taken_) {
       taken_ = perf_.signals;
-      due_in_ = late_rounds + 1;
+      due_in_ = late_rounds + (sibling_busy_ ? later_rounds : 0) + 1;
     }
     if (due_in_ != 0 && --due_in_ == 0 && handler_) handler_();
   }
 
   PerfModel& perf_;
   std::function<void()> handler_;
-  bool interrupted_ = false;
+  bool interrupted_ = false, sibling_busy_ = false;
   uint64_t interrupts_ = 0, due_in_ = 0;
   int taken_ = 0;
 };
@@ -206,6 +217,54 @@ TEST_CASE(
   const auto taken_only = analyse(campaign(*host), {});
   REQUIRE(taken_only->diagnoses.size() == 1);
   CHECK(taken_only->diagnoses[0].quirk == pmu::Quirk::kTakenOnlyEvent);
+}
+
+TEST_CASE("a busy sibling that makes alarms later decides the margin, and is named") {
+  PerfModel perf;
+  ModelCode code(perf);
+  code.late_rounds = 4;
+  code.later_rounds = 6;
+  const auto host = opened(perf, code);
+  const Measurements measured = campaign(*host);
+  CHECK(measured.skipped.empty());
+  CHECK(measured.skid.at("mixed+interrupts").late.max() < 60);
+  const auto found = analyse(measured, {});
+  REQUIRE(found.has_value());
+  CHECK(found->skid_of == "mixed+busy-sibling");
+  CHECK(found->choice.margin > 100);
+}
+
+TEST_CASE("where no core is shared the row says so, and nothing is measured of it") {
+  PerfModel perf;
+  ModelCode code(perf);
+  code.has_sibling = false;
+  const auto host = opened(perf, code);
+  const Measurements measured = campaign(*host);
+  CHECK(measured.skid.count("mixed+busy-sibling") == 0);
+  CHECK(measured.skid.count("mixed+interrupts") == 1);
+  CHECK(measured.skipped.at("skid mixed+busy-sibling") == "its core is its own");
+  const auto found = analyse(measured, {});
+  const pmu::HostProfile profile = profile_of(*found, measured, *host, std::nullopt, "2026-12-01");
+  CHECK(report_text(*found, measured, profile, true)
+            .find("skid mixed+busy-sibling: its core is its own") != std::string::npos);
+  CHECK(report_json(*found, measured, profile, "perf", true)["skipped"].size() == 1);
+}
+
+TEST_CASE("a campaign over perf samples this host's TSC between its chunks, and writes its rate") {
+  PerfModel perf;
+  ModelCode code(perf);
+  const auto host = opened(perf, code);
+  const Measurements measured = campaign(*host);
+  REQUIRE(measured.tsc.size() == 1);
+  CHECK(measured.tsc[0].size() > 100);
+  const auto found = analyse(measured, {});
+  const pmu::HostProfile profile = profile_of(*found, measured, *host, std::nullopt, "2026-12-01");
+  REQUIRE(profile.tsc.has_value());
+  CHECK(profile.tsc->hz > 1e8);
+  CHECK(profile.tsc->hz < 1e11);
+  CHECK(profile.tsc->hz_low <= profile.tsc->hz);
+  CHECK(profile.tsc->hz_high >= profile.tsc->hz);
+  CHECK(*measurements_from_json(to_json(measured)) == measured);
 }
 
 }  // namespace us::calib

@@ -25,6 +25,7 @@ HostProfile full_profile() {
   profile.overcount = {{"timer_storm", 0.0}, {"ept_faults", 0.25}};
   profile.step_ns = 2100.5;
   profile.trace_mb_per_s = 180.0;
+  profile.tsc = TscStatistics{2.4e9, 2.3999e9, 2.4001e9, -0.25, -1.5, 1, 93.5, "hpet"};
   profile.model = ModelSettings{
       *parse_skid("bimodal:5:90:10"), 42, {.smi_interval_branches = 1'000'000, .taken_only = true}};
   return profile;
