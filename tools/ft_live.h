@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "logchannel/channel/link.h"
+#include "pmu/profile.h"
 #include "replay-engine/arbiter/arbiter.h"
 #include "replay-engine/pair/live_driver.h"
 #include "replay-engine/pair/live_observer.h"
@@ -43,6 +44,8 @@ struct FtBase {
   // How the guest is traced; whether it is: the description's word, unless one was given here.
   replay::WitnessOptions witness = {};
   std::optional<bool> ipt_check = {};
+  // This host's counter, where it was measured: what a session is followed with.
+  std::optional<pmu::HostProfile> profile = {};
   // Tests: called before each input of a session that is followed here.
   std::function<void(hv::Machine&)> meddle = {};
   // A folder for what sessions received, where they diverged (tools/kept_log.h); empty: none.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/digest.h"
+#include "tools/host_profile.h"
 
 namespace us::tools {
 namespace {
@@ -53,6 +54,8 @@ void FtOptions::add_to(CLI::App& app) {
                  "vLockstep interval above which the primary is slowed");
   app.add_option("--metrics", metrics, "serve Prometheus metrics at unix:PATH or ADDR:PORT");
   app.add_option("--events", events_, "append events to this file, one JSON line each");
+  app.add_option("--pmu-profile", pmu_profile_,
+                 "this host's profile (TOML): a secondary lands with its margin");
   app.add_option("--stats", stats, "write statistics (JSON) to this file at the end");
   ipt_.add_to(app, {.trace_out = false});
 }
@@ -63,6 +66,8 @@ Result<std::unique_ptr<FtBase>> FtOptions::open(const VmConfig& config,
   if (credentials_text.empty()) return no_credentials();
   auto credentials = log::load_credentials(credentials_text);
   if (!credentials.ok()) return credentials.error();
+  auto profile = load_fit_profile(pmu_profile_.empty() ? config.pmu_profile : pmu_profile_);
+  if (!profile.ok()) return profile.error();
   std::string where = arbiter_.empty() ? config.ft.arbiter : arbiter_;
   if (where.empty()) where = default_arbiter(config);
   if (where.empty()) return no_arbiter();
@@ -93,6 +98,7 @@ Result<std::unique_ptr<FtBase>> FtOptions::open(const VmConfig& config,
                                        std::move(arbiter).value(), event);
   base->witness = std::move(witness).value();
   base->ipt_check = ipt_.chosen();
+  base->profile = std::move(profile).value();
   return base;
 }
 

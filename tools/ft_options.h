@@ -19,12 +19,12 @@ class FtOptions {
 
   // Opens arbiter, credentials and event log as the options say, else the VM's [ft]. `role` names
   // this side towards the arbiter together with the host. Errors: FT-002 no credentials, FT-003 no
-  // arbiter can be thought of, and those of open_arbiter and load_credentials.
+  // arbiter can be thought of, and those of load_fit_profile, open_arbiter and load_credentials.
   Result<std::unique_ptr<FtBase>> open(const VmConfig& config, const std::string& role) const;
   std::string metrics, stats;
 
  private:
-  std::string arbiter_, credentials_, node_, events_;
+  std::string arbiter_, credentials_, node_, events_, pmu_profile_;
   IptOptions ipt_;
   uint64_t timeout_ms_ = 500;
   uint64_t lag_target_ms_ = 0;

@@ -159,10 +159,12 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
 
   replay::LogSource source(log, std::move(next));
   ShadowObserver observer(*session.log, base, tracing.get());
-  replay::Lander lander;
+  replay::Lander lander(base.profile ? replay::landing_profile(*base.profile, *shadow.machine)
+                                     : replay::LandingProfile{});
   shadow.end = replay::run_loop(*shadow.machine, source, lander, &observer);
   shadow.verified_epochs = observer.verifier().verified_epochs();
   shadow.traced = observer.verifier().traced();
+  shadow.landings = lander.counters();
   compare_end(shadow, source);
   if (kept != nullptr && diverged(shadow.end.kind)) {
     const Status done = kept->keep(shadow.end.detail);

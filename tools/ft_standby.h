@@ -19,6 +19,7 @@ struct Shadow {
   replay::EndOfInputs end;
   uint64_t verified_epochs = 0;
   replay::WitnessCounters traced;
+  replay::LandingCounters landings;
   Digest final_digest;  // of the whole machine, where the log told how the primary's ended
   std::optional<UserError> error;  // the session could not be used
 };

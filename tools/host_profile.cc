@@ -11,4 +11,12 @@ Result<pmu::HostProfile> load_host_profile(const std::string& path) {
   return profile;
 }
 
+Result<std::optional<pmu::HostProfile>> load_fit_profile(const std::string& path) {
+  if (path.empty()) return std::optional<pmu::HostProfile>();
+  auto profile = load_host_profile(path);
+  if (!profile.ok()) return profile.error();
+  if (auto refused = pmu::refuse_to_record(*profile, path)) return *refused;
+  return std::optional(std::move(profile).value());
+}
+
 }  // namespace us::tools

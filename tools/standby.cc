@@ -208,6 +208,10 @@ class Standby {
       stats["verified_epochs"] = shadow.verified_epochs;
       stats["ipt_epochs"] = shadow.traced.epochs;
       stats["ipt_unknown"] = shadow.traced.unknown;
+      stats["landings"] = shadow.landings.landings;
+      stats["landing_steps"] = shadow.landings.steps;
+      stats["landing_overshoots"] = shadow.landings.overshoots;
+      stats["landing_skid_max"] = shadow.landings.skid_max;
       stats["final_digest"] = shadow.final_digest.hex();
       if (const Status s = write_text(options_.ft.stats, stats.dump(2) + "\n"); !s.ok())
         return s.error();

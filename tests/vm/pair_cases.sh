@@ -157,6 +157,50 @@ case_pair_stop() {
   ! grep -q '^understudy: live' standby.err || fail "the standby went live after a stop"
 }
 
+# The secondary lands with its host's margin, late as that host's counter is; a margin too small is seen.
+case_pair_profile() {
+  make_pair
+  printf '[pmu]\nprofile = "profile.toml"\n' >>vm.toml
+  profile_of skylake 101
+  standby --stats standby.json
+  primary
+  end_of "$primary"
+  expect_status 0
+  end_of "$standby"
+  expect_status 0
+  expect_json standby.json landing_overshoots 0
+  expect_json standby.json landing_skid_max '[1-9][0-9]*'
+  grep -q 'final digest [0-9a-f]* on both sides' standby.err || fail "the sides did not end alike"
+
+  profile_of fixed:100 10
+  standby --once
+  profile_of skylake 101
+  primary
+  end_of "$standby"
+  expect_status 8
+  grep -qE '^understudy: diverged: landing ran past its target with a margin of 10 branches \[PMU-011\]' standby.err ||
+    { cat standby.err; fail "the overshoot is not named"; }
+  "$UNDERSTUDY" stop pair >stop.txt
+  end_of "$primary"
+  expect_status 0
+
+  profile_of none 0
+  sed -i '/^margin/a quirks = ["smi-leak"]' profile.toml
+  us protect vm.toml
+  expect_error PMU-010 3
+  us standby vm.toml --listen 127.0.0.1:0
+  expect_error PMU-010 3
+  profile_of none 0
+  sed -i '/^\[model\]/,$d' profile.toml
+  printf 'confidence = "measured"\nexact = true\n[host]\nvendor = "GenuineNobody"\n' >>profile.toml
+  mv profile.toml other.toml
+  sed -i '/^\[pmu\]/,$d' vm.toml
+  us protect vm.toml --pmu-profile other.toml
+  expect_error PMU-021 5
+  us standby vm.toml --listen 127.0.0.1:0 --pmu-profile other.toml
+  expect_error PMU-021 5
+}
+
 case_pair_wrong_key() {
   make_pair 'sleep 2; echo done'
   standby
