@@ -194,14 +194,31 @@ LandingVerdict Lander::walk(hv::Machine& machine, const LandingTarget& target) {
   return verdict;
 }
 
-bool Lander::go_to(hv::Machine& machine, Branches place) {
-  const uint64_t margin = machine.vcpu().caps().exact_alarm ? 0 : profile_.margin;
-  const auto runs_on = [](hv::MachineStop stop) { return !early_end(stop); };
-  while (machine.point().branches + margin < place)
-    if (!runs_on(machine.run({.alarm = place - margin}))) return false;
-  for (uint64_t steps = 0; machine.point().branches < place; ++steps)
-    if (steps == kStepsMax || !runs_on(machine.step())) return false;
-  return true;
+LandingResult Lander::go_to(hv::Machine& machine, Branches place) {
+  LandingResult result{.target = {.branches = place}};
+  const bool exact = machine.vcpu().caps().exact_alarm;
+  trouble_ = {.margin = exact ? 0 : profile_.margin};
+  const uint64_t reach = trouble_.margin + (exact ? 1 : profile_.minimum_period);
+  std::optional<LandingVerdict> early;
+  while (!early && machine.point().branches + reach <= place) {
+    const Branches aim = place - trouble_.margin, here = machine.point().branches;
+    early = early_end(machine.run({.alarm = aim}));
+    trouble_.period = (aim - here).value;
+    if (machine.point().branches > aim) trouble_.late_by = (machine.point().branches - aim).value;
+  }
+  for (uint64_t steps = 0; !early && machine.point().branches < place; ++steps)
+    early = steps == kStepsMax ? LandingVerdict::kLost : early_end(machine.step());
+  const Branches here = machine.point().branches;
+  if (here < place) result.verdict = early.value();
+  if (here > place) {
+    result.verdict = LandingVerdict::kOvershoot;
+    trouble_.past_target = (here - place).value;
+    ++counters_.overshoots;
+  }
+  result.reached = machine.point();
+  result.trouble = trouble_;
+  if (result.verdict == LandingVerdict::kHostFailed) result.failure = machine.vcpu().failure();
+  return result;
 }
 
 // Without counted instructions the target's branch count may hold the machine on either side of the

@@ -89,8 +89,9 @@ class Lander {
   }
 
   // Moves the machine on to the first instruction after so many conditional branches, where no
-  // input is due before; false: it ended or went idle on the way.
-  bool go_to(hv::Machine& machine, Branches place);
+  // input is due before. A late alarm's margin is walked by single steps: there is no address to
+  // stop at.
+  LandingResult go_to(hv::Machine& machine, Branches place);
 
   const LandingCounters& counters() const { return counters_; }
   const LandingProfile& profile() const { return profile_; }

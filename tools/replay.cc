@@ -75,13 +75,9 @@ struct ReplayParts {
 
 // From the last input before the place of --goto, the rest of the way has none.
 void go_to_place(hv::Machine& machine, replay::Lander& lander, Branches place, Replayed& result) {
-  result.at_place = lander.go_to(machine, place);
-  if (result.at_place) return;
-  const auto failure = machine.vcpu().failure();
-  result.end = failure ? replay::host_failed(failure)
-                       : replay::EndOfInputs{replay::EndKind::kDiverged,
-                                             "the guest ended or went idle before the place asked "
-                                             "for, which the log goes past"};
+  const replay::LandingResult landing = lander.go_to(machine, place);
+  result.at_place = landing.ok();
+  if (!landing.ok()) result.end = landing.end();
 }
 
 // Where the replay stands now, for another to go on from.

@@ -110,6 +110,23 @@ TEST_CASE("an internal error of KVM is one error, and the vCPU stays failed") {
   CHECK(rig.machine->run({}) == MachineStop::kFailed);
 }
 
+TEST_CASE("a place is met to the branch by a margin above the skid, and run past with a smaller") {
+  RigOptions options{.kvm = {.time_exits = true}};
+  options.perf.skid = *pmu::parse_skid("fixed:17");
+  for (const uint64_t margin : {18u, 30u, 10u}) {
+    CAPTURE(margin);
+    Rig rig(options);
+    load(rig, kCountdown);
+    replay::Lander lander({.margin = margin});
+    const replay::LandingResult result = lander.go_to(*rig.machine, Branches(300));
+    const bool enough = margin > 17;
+    CHECK(result.ok() == enough);
+    CHECK(rig.machine->point().branches.value == (enough ? 300 : 300 - margin + 17));
+    CHECK(lander.counters().overshoots == (enough ? 0 : 1));
+    if (!enough) CHECK(result.end().error->id == "PMU-011");
+  }
+}
+
 TEST_CASE("an alarm stops at its count where there is no skid, later by the skid where there is") {
   for (const char* text : {"none", "fixed:17"}) {
     CAPTURE(text);

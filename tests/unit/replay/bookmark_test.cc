@@ -59,7 +59,7 @@ Part replay_part(const Bytes& log, const Bytes& from, std::optional<Branches> pl
   Lander lander;
   Part part;
   part.end = run_loop(*machine, source, lander, &verifier);
-  part.at_place = source.stopped_at_place() && lander.go_to(*machine, *place);
+  part.at_place = source.stopped_at_place() && lander.go_to(*machine, *place).ok();
   part.verified_epochs = verifier.verified_epochs();
   part.here = {.recording = {1, 2, 3},
                .records = start.records + source.records(),
@@ -123,7 +123,8 @@ TEST_CASE("a place behind the recording's end is not reached") {
   const EndOfInputs end = run_loop(*machine, source, lander, nullptr);
   CHECK(end.kind == recording.end.kind);
   CHECK(!source.stopped_at_place());
-  CHECK(!lander.go_to(*machine, Branches(uint64_t{1} << 60)));
+  const LandingResult beyond = lander.go_to(*machine, Branches(uint64_t{1} << 60));
+  CHECK(beyond.verdict == LandingVerdict::kGuestEnded);
   CHECK(machine->whole_digest() == recording.final_digest);
 }
 
