@@ -98,8 +98,31 @@ std::optional<Diagnosis> lost_overflow(const Measurements& measured) {
                                missing, armed)};
 }
 
-// Too late for the distribution that alarms set far apart come from, tail and all; or, where that
-// has no end, late or missing more often than any chance allows.
+// The chance that the `latest` latest of `all` alarms are all among `few` of them, were it for
+// nothing but chance: whatever one distribution they come from.
+double chance_all_among(uint64_t latest, uint64_t few, uint64_t all) {
+  double chance = 1;
+  for (uint64_t i = 0; i < latest && chance > 0; ++i)
+    chance *= i < few ? static_cast<double>(few - i) / static_cast<double>(all - i) : 0;
+  return chance;
+}
+
+// Whether alarms that were not set in quick succession, of all experiments, are earlier than the
+// storm's latest, and too many for these to be later than all of them by chance.
+bool storm_is_latest(const Measurements& measured, uint64_t far) {
+  const AlarmTally& storm = measured.storm;
+  uint64_t calm = measured.sparse.late.samples(), latest = measured.sparse.late.max();
+  for (const auto& [condition, alarms] : measured.skid) {
+    calm += alarms.late.samples();
+    if (!alarms.late.empty()) latest = std::max(latest, alarms.late.max());
+  }
+  const uint64_t later = storm.late.count_from(std::max(far, latest + 1));
+  return later != 0 && chance_all_among(later, storm.armed, storm.armed + calm) < kFalseAlarm;
+}
+
+// Too late for the distribution that alarms set far apart come from, tail and all; later than any
+// that were not set in quick succession; or, where that distribution has no end, late or missing
+// more often than any chance allows.
 std::optional<Diagnosis> throttling(const Measurements& measured) {
   const AlarmTally& few = measured.sparse;
   const AlarmTally& many = measured.storm;
@@ -112,7 +135,8 @@ std::optional<Diagnosis> throttling(const Measurements& measured) {
   const uint64_t too_late = many.late.count_from(std::max(far, reach));
   const uint64_t late = many.late.count_from(far) + many.missing;
   const double bound = probability_bound(few.missing, few.armed, 1 - kFalseAlarm);
-  if (too_late == 0 && (late == 0 || binomial_tail(many.armed, bound, late) >= kFalseAlarm))
+  if (too_late == 0 && !storm_is_latest(measured, far) &&
+      (late == 0 || binomial_tail(many.armed, bound, late) >= kFalseAlarm))
     return std::nullopt;
   return Diagnosis{
       pmu::Quirk::kThrottling,

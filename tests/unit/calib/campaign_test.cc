@@ -1,5 +1,6 @@
 #include "calib/campaign.h"
 
+#include <algorithm>
 #include <doctest/doctest.h>
 #include <filesystem>
 #include <fstream>
@@ -151,6 +152,46 @@ TEST_CASE("two measurements of one host are the same, of two hosts they are not"
   CHECK_FALSE(changed(compare(a, newer)));
   newer.quirks = {pmu::Quirk::kSmiLeak};
   CHECK(changed(compare(a, newer)));
+}
+
+TEST_CASE(
+    "throttling is named even where few alarms set far apart make the tail seem without end") {
+  const pmu::ModelSettings settings{.skid = model("sapphire-rapids").skid,
+                                    .misbehaviour = {.throttle_arms = 50}};
+  SoftHost host(settings);
+  // A seed at which the late alarms of the storm could be those of such a tail.
+  Campaign campaign({.host = host,
+                     .amounts = {.skid_samples = 20'000,
+                                 .pieces = 500,
+                                 .piece_branches = 100'000,
+                                 .alarms = 1000,
+                                 .period_samples = 1000},
+                     .machine = {}},
+                    97);
+  while (!campaign.finished()) REQUIRE(campaign.next().ok());
+  Measurements measured = campaign.measured();
+  const auto found = analyse(measured, {});
+  REQUIRE(found->diagnoses.size() == 1);
+  CHECK(found->diagnoses[0].quirk == pmu::Quirk::kThrottling);
+  // Were they late as often when set far apart, it would be skid.
+  measured.storm.late = measured.sparse.late;
+  CHECK(analyse(measured, {})->diagnoses.empty());
+}
+
+TEST_CASE("a TSC that a kernel measured anew is noted, one of another rate is a change") {
+  pmu::HostProfile a = profile_with("fixed:100", 1), b = a;
+  const auto verdict_at = [&](double hz) {
+    a.tsc = pmu::TscStatistics{.hz = 2.4e9, .hz_low = 2.4e9 - 1000, .hz_high = 2.4e9 + 1000};
+    b.tsc = pmu::TscStatistics{.hz = hz, .hz_low = hz - 1000, .hz_high = hz + 1000};
+    const auto rows = compare(a, b);
+    const auto row = std::find_if(rows.begin(), rows.end(),
+                                  [](const Comparison& r) { return r.what == "TSC rate"; });
+    REQUIRE(row != rows.end());
+    return row->verdict;
+  };
+  CHECK(verdict_at(2.4e9 + 1500) == Verdict::kSame);
+  CHECK(verdict_at(2.4e9 * (1 + 50e-6)) == Verdict::kNoted);
+  CHECK(verdict_at(2.4e9 * (1 - 1e-3)) == Verdict::kChanged);
 }
 
 TEST_CASE("report and charts name what outside readers look for") {
