@@ -58,6 +58,41 @@ case_calibrate_stopped() {
   expect_talk 'is of another campaign: measuring begins anew'
 }
 
+case_calibrate_resumed() {
+  # What is measured must not depend on having been stopped; times vary.
+  local args=(calibrate --backend soft --skid skylake --seed 3)
+  us "${args[@]}" -o whole.toml
+  expect_status 0
+  "$UNDERSTUDY" "${args[@]}" -o host.toml >out 2>err &
+  local pid=$! try
+  for ((try = 0; try < 6000; ++try)); do
+    if [[ -e host.toml.state ]]; then break; fi
+    sleep 0.01
+  done
+  kill -INT "$pid"
+  status=0
+  wait "$pid" || status=$?
+  expect_status 7
+  expect_talk '; kept in host.toml.state: the same command goes on from there'
+  us "${args[@]}" -o host.toml
+  expect_status 0
+  expect_talk '^understudy: goes on after step [1-9][0-9]* of [0-9]+, from host.toml.state'
+  [[ ! -e host.toml.state ]] || fail "a state file is left over"
+  diff <(grep -v _ns whole.toml) <(grep -v _ns host.toml) || fail "the figures are others than those of one go"
+}
+
+case_calibrate_progress() {
+  need_program script bsdutils
+  us calibrate --backend soft --quick --seed 2
+  expect_status 0
+  ! grep -q 'calibrate: .*step' err || fail "progress where no terminal is"
+  script -qec "'$UNDERSTUDY' calibrate --backend soft --seed 2 >table.txt" /dev/null >typed.txt </dev/null
+  tr '\r' '\n' <typed.txt |
+    grep -qE 'calibrate: [a-z ]+, step [0-9]+ of [0-9]+ \([0-9]+%\), [0-9.]+ steps/s, [0-9]+ s left' ||
+    fail "no progress on the terminal: $(cat typed.txt)"
+  grep -q '^margin ' table.txt || fail "no table"
+}
+
 case_calibrate_no_counter() {
   us calibrate --backend kvm
   expect_error CAL-001 3

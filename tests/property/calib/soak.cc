@@ -1,7 +1,8 @@
-// calib_soak truth|quirks|cost [--runs N] [--samples N] [--landings N] [--seed S]: whether what
-// calibration says of a modelled counter is true of it. Exit 0: nothing was wrong.
+// calib_soak truth|quirks|cost|landing [--runs N] [--samples N] [--landings N] [--seed S]: whether
+// what calibration says of a modelled counter is true of it. Exit 0: nothing was wrong.
 #include "tests/property/calib/soak.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -66,19 +67,37 @@ Measurements measure_counter(const pmu::ModelSettings& model, const Amounts& amo
 
 }  // namespace us::calib::soak
 
+namespace us::calib::soak {
+namespace {
+
+// The short forms; see docs/SPECIFICATION.md for the long ones.
+struct Form {
+  const char* name;
+  int (*run)(const Sizes& sizes);
+  Sizes sizes;
+};
+constexpr Form kForms[] = {
+    {"truth", truth, {.runs = 10, .samples = 50'000, .landings = 200'000}},
+    {"quirks", quirks, {.runs = 20, .samples = 20'000}},
+    {"cost", cost, {.runs = 1, .samples = 1'000'000, .landings = 60}},
+    {"landing", landing, {.samples = 100'000, .landings = 200}},
+};
+
+}  // namespace
+}  // namespace us::calib::soak
+
 int main(int argc, char** argv) {
   using namespace us::calib::soak;
-  const char* part = argc > 1 ? argv[1] : "";
-  const bool is_truth = std::strcmp(part, "truth") == 0,
-             is_quirks = std::strcmp(part, "quirks") == 0, is_cost = std::strcmp(part, "cost") == 0;
-  if (!is_truth && !is_quirks && !is_cost) {
-    std::fprintf(stderr, "calib_soak truth|quirks|cost [--runs N] [--samples N] [--landings N]\n");
+  const std::string part = argc > 1 ? argv[1] : "";
+  const auto* form = std::find_if(std::begin(kForms), std::end(kForms),
+                                  [&part](const Form& f) { return part == f.name; });
+  if (form == std::end(kForms)) {
+    std::fprintf(stderr,
+                 "calib_soak truth|quirks|cost|landing [--runs N] [--samples N] [--landings N] "
+                 "[--seed S]\n");
     return 2;
   }
-  // The short forms; see docs/SPECIFICATION.md for the long ones.
-  Sizes sizes = is_truth    ? Sizes{.runs = 10, .samples = 50'000, .landings = 200'000}
-                : is_quirks ? Sizes{.runs = 20, .samples = 20'000}
-                            : Sizes{.runs = 1, .samples = 1'000'000, .landings = 60};
+  Sizes sizes = form->sizes;
   for (int i = 2; i + 1 < argc; i += 2) {
     const uint64_t value = std::strtoull(argv[i + 1], nullptr, 10);
     if (std::strcmp(argv[i], "--runs") == 0) sizes.runs = value;
@@ -87,7 +106,7 @@ int main(int argc, char** argv) {
     if (std::strcmp(argv[i], "--seed") == 0) sizes.seed = value;
   }
   std::printf("seed %lu\n", sizes.seed);
-  const int wrong = is_truth ? truth(sizes) : is_quirks ? quirks(sizes) : cost(sizes);
+  const int wrong = form->run(sizes);
   std::printf("wrong: %d\n", wrong);
   return wrong == 0 ? 0 : 1;
 }

@@ -32,5 +32,6 @@ Measurements measure_counter(const pmu::ModelSettings& model, const Amounts& amo
 int truth(const Sizes& sizes);
 int quirks(const Sizes& sizes);
 int cost(const Sizes& sizes);
+int landing(const Sizes& sizes);
 
 }  // namespace us::calib::soak
