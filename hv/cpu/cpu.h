@@ -66,6 +66,9 @@ struct Intercepts {
   bool faults = false;  // exceptions of instructions are held in Cpu::fault, not delivered
   bool time = false;    // RDTSC and RDTSCP are executed by the stepper
   bool msrs = false;    // so are RDMSR and WRMSR, and all of them go to the bus
+  // RF is set and consumed as processors do, also while no breakpoint is armed: who runs this one
+  // may look at it at any time.
+  bool resume_flag = false;
   uint64_t debug_hits = 0;
   bool fault_held = false;
 };

@@ -96,7 +96,7 @@ bool SoftVcpu::stop_before_running(const RunRequest& request, StopReason& reason
 
 bool SoftVcpu::needs_stepping(const RunRequest& request) const {
   const Cpu& c = *cpu_;
-  if (c.interrupt_shadow || debug_armed(c)) return true;
+  if (c.interrupt_shadow || debug_armed(c) || (c.rflags_other & flag::kRf) != 0) return true;
   if (!request.has_breakpoint) return false;
   // A block can run as a whole unless the breakpoint is within it, past its first instruction.
   const Block* block = c.mode.is64() ? quick_find(c, c.rip) : nullptr;
@@ -140,6 +140,7 @@ bool SoftVcpu::step_instruction() {
   Cpu& c = *cpu_;
   if (debug_armed(c) && check_instruction_breakpoint(c))
     return c.intercepts.debug && c.bus.take_attention();
+  c.rflags_other &= ~flag::kRf;
   const bool trap_after = (c.rflags_other & flag::kTf) != 0;
   c.interrupt_shadow = false;
   c.trap_hold = TrapHold::kNone;
@@ -190,7 +191,10 @@ void SoftVcpu::kick() {
 
 void SoftVcpu::kick_after(uint32_t blocks) { translator_->kick_after(blocks, kicked_); }
 
-void SoftVcpu::refresh() { update_mode(*cpu_); }
+void SoftVcpu::refresh() {
+  cpu_->link_slot = nullptr;  // the block it belongs to may not be what led to where RIP is now
+  update_mode(*cpu_);
+}
 
 void SoftVcpu::drop_caches() {
   cpu_->code->clear();

@@ -114,7 +114,7 @@ class Strings {
     if (c_.branches < c_.branch_limit.load(std::memory_order_relaxed)) return true;
     c_.exit = Exit::kContinue;
     // An instruction breakpoint has been met before the first piece. SDM 3B 18.3.1.1
-    if ((c_.dr7 & 0xff) != 0) c_.rflags_other |= flag::kRf;
+    if ((c_.dr7 & 0xff) != 0 || c_.intercepts.resume_flag) c_.rflags_other |= flag::kRf;
     return false;
   }
   uint64_t lowest(uint64_t at, uint64_t n) const { return down_ ? at - (n - 1) * size_ : at; }

@@ -21,7 +21,8 @@ void return_flags(Cpu& c, uint64_t value, unsigned size) {
   uint64_t mask = flag::kArithmetic | flag::kTf | flag::kDf | flag::kNt;
   // RF matters only where breakpoints are armed; elsewhere it would stay set for no instruction to
   // consume, as blocks do not clear it.
-  if (size > 2) mask |= flag::kAc | flag::kId | ((c.dr7 & 0xff) != 0 ? flag::kRf : 0);
+  const bool keeps_rf = (c.dr7 & 0xff) != 0 || c.intercepts.resume_flag;
+  if (size > 2) mask |= flag::kAc | flag::kId | (keeps_rf ? flag::kRf : 0);
   if (c.cpl <= iopl(c)) mask |= flag::kIf;
   if (c.cpl == 0) mask |= flag::kIopl;
   c.rflags_other &= ~flag::kRf;

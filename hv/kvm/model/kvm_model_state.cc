@@ -126,7 +126,7 @@ int KvmModel::create_vcpu(int) {
   memory_ = GuestMemory::view_of(reinterpret_cast<uint8_t*>(slots_.at(0).userspace_addr), bytes);
   soft_ = std::make_unique<SoftVcpu>(*memory_, static_cast<Bus&>(*this));
   Cpu& cpu = c();
-  cpu.intercepts.msrs = true;
+  cpu.intercepts.msrs = cpu.intercepts.resume_flag = true;
   cpu.intercepts.time = time_exits_;
   fiber_ = std::make_unique<Fiber>([this] { guest(); });
   if (perf_ != nullptr)

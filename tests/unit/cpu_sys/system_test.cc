@@ -406,5 +406,50 @@ TEST_CASE("CPUID's numbers agree with the clock, the address widths and the XSAV
   CHECK(leaf(c, 0x1234).a == leaf(c, 0x16).a);
 }
 
+TEST_CASE(
+    "registers set while the guest stands behind a branch lead no other block to that place") {
+  Guest g;
+  g.enter_long_mode();
+  // A loop of three turns, HLT; and elsewhere a marker in RAX, HLT.
+  g.put(kCodeAt, {0xff, 0xc9, 0x75, 0xfc, 0xf4});
+  g.put(kCodeAt + 0x800, {0xb8, 0x2a, 0, 0, 0, 0xf4});
+  g.cpu().rip = kCodeAt;
+  g.cpu().regs[kRcx] = 3;
+  REQUIRE(g.vcpu.run({.alarm = Branches(g.cpu().branches + 1)}) == StopReason::kAlarm);
+  const Registers in_loop = g.vcpu.registers();
+  Registers elsewhere = in_loop;
+  elsewhere.rip = kCodeAt + 0x800;
+  g.vcpu.set_registers(elsewhere);
+  REQUIRE(g.run() == StopReason::kHalted);
+  CHECK(g.cpu().regs[kRax] == 42);
+
+  g.cpu().halted = false;
+  g.vcpu.set_registers(in_loop);
+  REQUIRE(g.run() == StopReason::kHalted);
+  CHECK(g.cpu().rip == kCodeAt + 5);
+  CHECK(g.cpu().regs[kRcx] == 0);
+  CHECK(g.cpu().regs[kRax] == in_loop.gpr[kRax]);
+}
+
+TEST_CASE("RF is kept like a processor's for who asks, and not left behind for who does not") {
+  for (const bool asked : {false, true}) {
+    CAPTURE(asked);
+    Guest g;
+    g.enter_long_mode();
+    g.cpu().intercepts.resume_flag = asked;
+    g.put(kCodeAt, {0x48, 0xcf, 0x90, 0xf4});  // IRETQ; NOP; HLT
+    const uint64_t frame[] = {kCodeAt + 2, kCode64, 0x10002, kStackTop, kData};
+    g.poke(kStackTop - sizeof frame, frame, sizeof frame);
+    g.cpu().rip = kCodeAt;
+    g.cpu().regs[kRsp] = kStackTop - sizeof frame;
+    g.vcpu.step();
+    REQUIRE(g.cpu().rip == kCodeAt + 2);
+    CHECK(((g.cpu().rflags_other & flag::kRf) != 0) == asked);
+    g.vcpu.step();
+    REQUIRE(g.cpu().rip == kCodeAt + 3);
+    CHECK((g.cpu().rflags_other & flag::kRf) == 0);
+  }
+}
+
 }  // namespace
 }  // namespace us::hv::test
