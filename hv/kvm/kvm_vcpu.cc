@@ -152,11 +152,15 @@ StopReason KvmVcpu::run(const RunRequest& request) {
   resume_armed_ = false;
   for (bool first = true;; first = false) {
     if (const auto stop = stop_before_running(request, first)) return *stop;
+    if (attention_) {
+      attention_ = false;
+      return StopReason::kAttention;
+    }
     if (must_step()) {
       const StopReason reason = step_once();
       if (reason == StopReason::kFailed) return reason;
       attention_ = attention_ || reason == StopReason::kAttention;
-      if (const auto stop = leave_shadow()) return *stop;
+      if (const auto stop = leave_shadow(request)) return *stop;
     } else if (const auto stop = enter(request)) {
       return *stop;
     }
@@ -322,11 +326,15 @@ void KvmVcpu::settle() {
 }
 
 // Debug exceptions, and with them breakpoints, do not happen in the shadow of MOV SS, nor where an
-// IRET came back to with RF set, and stepping ends any shadow: such a place cannot be landed on.
-std::optional<StopReason> KvmVcpu::leave_shadow() {
+// IRET came back to with RF set, and stepping ends any shadow: such a place cannot be landed on. An
+// interrupt that waits is delivered there all the same, as it is on every other run; but nothing
+// else is looked at before that, or an input would be given such a place.
+std::optional<StopReason> KvmVcpu::leave_shadow(const RunRequest& request) {
   while (!shutdown_ && !failure_ && !halted_) {
     fetch(kEvents | kRegs);
-    if (!shadow_.interrupt_shadow && (!resume_flag_ || resume_armed_)) break;
+    const bool armed = resume_armed_ && shadow_.rip == request.breakpoint;  // RF is ours
+    if (!shadow_.interrupt_shadow && (!resume_flag_ || armed)) break;
+    if (request.stop_when_interruptible && interruptible()) return StopReason::kInterruptWindow;
     ++statistics_.left_shadows;
     if (step_once() == StopReason::kAttention) attention_ = true;
   }
@@ -359,7 +367,7 @@ std::optional<StopReason> KvmVcpu::enter(const RunRequest& request) {
   }
   settle();
   if (failure_) return StopReason::kFailed;
-  return leave_shadow();
+  return leave_shadow(request);
 }
 
 bool KvmVcpu::interruptible() const {

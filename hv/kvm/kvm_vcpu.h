@@ -103,7 +103,7 @@ class KvmVcpu final : public Vcpu {
   void took_signals();
   void complete();
   void settle();
-  std::optional<StopReason> leave_shadow();
+  std::optional<StopReason> leave_shadow(const RunRequest& request);
   StopReason fail(UserError error);
 
   // --- exits (kvm_vcpu_exits.cc)

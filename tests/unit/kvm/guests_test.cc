@@ -89,5 +89,77 @@ TEST_CASE("a guest recorded on KVM ends on the software processor with the same 
   CHECK(world.text == rig.world.text);
 }
 
+// Records on one machine of the model, replays on another with other signals, another skid and, of
+// course, another order of exits; every epoch's digest is compared.
+void check_round_trip(const RigOptions& first, const RigOptions& second, uint64_t rounds,
+                      uint64_t margin) {
+  Rig rig(first);
+  load(*rig.machine, rounds);
+  const Recording recording = record(*rig.machine);
+  CHECK_MESSAGE(recording.end.kind == replay::EndKind::kGuestPoweredOff, recording.end.detail);
+  CHECK(rig.kvm.violations == std::vector<std::string>{});
+
+  Rig again(second);
+  load(*again.machine, rounds);
+  replay::LandingCounters landings;
+  const replay::EndOfInputs end = replay_on(*again.machine, recording.log, true, landings, margin);
+  CHECK_MESSAGE(end.kind == replay::EndKind::kGuestPoweredOff, end.detail);
+  CHECK(again.machine->whole_digest().hex() == recording.digest.hex());
+  CHECK(again.kvm.violations == std::vector<std::string>{});
+  CHECK(landings.overshoots == 0);
+  CHECK(landings.landings > 3);
+}
+
+model::KvmModelOptions signals(uint64_t seed) {
+  return {.seed = seed,
+          .interrupt_entry_one_in = 4,
+          .interrupt_after_branches = 300,
+          .interrupt_delivery_one_in = 3,
+          .time_exits = true};
+}
+
+TEST_CASE(
+    "a recording made with counters replays with counters that are late, to the same digest") {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    CAPTURE(seed);
+    const auto skid = pmu::parse_skid(seed == 1 ? "fixed:100" : "uniform:0:200");
+    REQUIRE(skid.ok());
+    RigOptions second{.kvm = signals(seed + 100)};
+    second.perf.skid = *skid;
+    second.perf.seed = seed;
+    check_round_trip({.kvm = signals(seed)}, second, kRounds, 260);
+  }
+}
+
+TEST_CASE("a recording replays by monitor steps, and with signals between any two instructions") {
+  RigOptions second{.kvm = signals(7)};
+  second.kvm.monitor_steps = true;
+  second.kvm.interrupt_after_branches = 0;
+  second.kvm.interrupt_after_steps = 20;
+  check_round_trip({.kvm = signals(6)}, second, 100, 100);
+}
+
+TEST_CASE("a recording replays where RF does not get the guest over a breakpoint") {
+  RigOptions second{.kvm = signals(9)};
+  second.kvm.resume_flag_works = false;
+  check_round_trip({.kvm = signals(8)}, second, 100, 100);
+}
+
+TEST_CASE("without a counter, instructions are stepped: the same guest, recorded and replayed") {
+  RigOptions stepped{.kvm = signals(11), .counter = false};
+  stepped.kvm.time_exits = false;
+  SUBCASE("by the trap flag, both times") { check_round_trip(stepped, stepped, 40, 0); }
+  SUBCASE("where a stepped HLT is reported as a step") {
+    stepped.kvm.halt_ends_step = false;
+    check_round_trip({.kvm = signals(14)}, stepped, 40, 0);
+  }
+  SUBCASE("replayed with a counter") { check_round_trip(stepped, {.kvm = signals(12)}, 40, 100); }
+  SUBCASE("recorded with one") { check_round_trip({.kvm = signals(13)}, stepped, 40, 0); }
+  SUBCASE("by monitor steps") {
+    stepped.kvm.monitor_steps = true;
+    check_round_trip(stepped, stepped, 40, 0);
+  }
+}
+
 }  // namespace
 }  // namespace us::hv::kvm::test
