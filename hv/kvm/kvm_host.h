@@ -13,6 +13,10 @@
 #include <span>
 #include <sys/types.h>
 
+namespace us::hv {
+class GuestMemory;
+}
+
 namespace us::hv::kvm {
 
 // The legacy and header part of an XSAVE area as KVM_GET_XSAVE gives it: linux/kvm.h's own
@@ -78,6 +82,11 @@ class KvmHost {
   virtual void send_signal(pid_t thread, int signal) = 0;
   // Keeps memory from moving, being merged or being paged out. -errno where the host refuses.
   virtual int pin_memory(void* start, size_t bytes) = 0;
+  // Keeps the calling thread on one processor. -errno where there is none of that number.
+  virtual int pin_thread(unsigned cpu) = 0;
+  // The memory that the VM will be given. A model's processor keeps decoded code, and is told here
+  // where to learn of writes by others; a kernel need not know.
+  virtual void watch(GuestMemory&) {}
 };
 
 // The kernel this runs on.

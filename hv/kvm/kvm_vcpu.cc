@@ -39,6 +39,15 @@ UserError counter_failed(pmu::CounterError error) {
               "names them"};
 }
 
+UserError no_processor(unsigned cpu, int error) {
+  return {.id = "KVM-011",
+          .exit_code = ExitCode::kHostCannot,
+          .what = fmt::format("the vCPU cannot run on processor {}", cpu),
+          .seen = std::strerror(error),
+          .needed = "a processor that is online and that this process may use",
+          .mend = "name another with --cpu (`lscpu -e` lists them), or leave it out"};
+}
+
 void set_immediate_exit(kvm_run& page, uint8_t value) {
   __atomic_store_n(&page.immediate_exit, value, __ATOMIC_SEQ_CST);
 }
@@ -64,7 +73,6 @@ Status KvmVcpu::open(KvmHost& host) {
   if (!vm.ok()) return vm.error();
   vm_ = std::move(vm).value();
   // Who steps sees an RDTSC coming, and executes it himself.
-  const bool hidden = !features().time_exits && options_.cooperative;
   if (!features().time_exits && !options_.cooperative && options_.counter)
     return needs_time_exits();
   if (!options_.counter) {
@@ -72,7 +80,7 @@ Status KvmVcpu::open(KvmHost& host) {
     steps_ = steps.get();
     counter_ = std::move(steps);
   }
-  if (Status s = vm_->set_cpuid(cpuid_table(shadow_, !hidden)); !s.ok()) return s;
+  if (Status s = vm_->set_cpuid(cpuid_table(shadow_, !options_.cooperative)); !s.ok()) return s;
   fetch(kSregs);
   store(kAll);
   return Done{};
@@ -97,6 +105,9 @@ void KvmVcpu::bind() {
   const int r = host.unblock_in_run(vm_->vcpu(), kSignals);
   US_CHECK(r >= 0, "KVM_SET_SIGNAL_MASK: {}", std::strerror(-r));
   thread_ = thread;
+  if (options_.cpu)
+    if (const int pinned = host.pin_thread(*options_.cpu); pinned < 0)
+      failure_ = no_processor(*options_.cpu, -pinned);
   if (counter_ != nullptr) return;
   auto made = options_.counter(kAlarmSignal);
   if (!made.ok()) {

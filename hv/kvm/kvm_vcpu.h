@@ -32,9 +32,12 @@ struct KvmOptions {
   // that thread. Empty: instructions are stepped and counted by looking at them.
   std::function<Result<std::unique_ptr<pmu::Counter>>(int alarm_signal)> counter = {};
   // The guest has agreed not to read the time stamp counter, so a kernel that cannot make it exit
-  // will do; it is hidden from CPUID.
+  // will do; it is hidden from CPUID, on kernels that could as well, since a guest is to see the
+  // same on both hosts of a pair.
   bool cooperative = false;
-  bool use_monitor_steps = true;  // where the kernel has them
+  bool use_monitor_steps = true;     // where the kernel has them
+  std::optional<unsigned> cpu = {};  // its thread is kept there; nothing: wherever it is put
+  std::shared_ptr<void> keeps = {};  // what has to live as long as the vCPU: the host's seams
 };
 
 class KvmVcpu final : public Vcpu {

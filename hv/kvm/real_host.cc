@@ -174,6 +174,13 @@ class RealKvmHost final : public KvmHost {
     ::madvise(start, bytes, MADV_UNMERGEABLE);  // EINVAL where the kernel merges nothing anyway
     return or_errno(::mlock(start, bytes));
   }
+  int pin_thread(unsigned cpu) override {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (cpu >= CPU_SETSIZE) return -EINVAL;
+    CPU_SET(cpu, &set);
+    return or_errno(::sched_setaffinity(0, sizeof set, &set));
+  }
 
  private:
   static sigset_t set_of(std::span<const int> signals) {

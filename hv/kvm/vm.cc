@@ -96,6 +96,7 @@ Status check_kvm(KvmHost& host) {
 
 Result<std::unique_ptr<Vm>> Vm::create(KvmHost& host, GuestMemory& memory) {
   std::unique_ptr<Vm> vm(new Vm(host, memory));
+  host.watch(memory);
   if (Status s = vm->open(); !s.ok()) return s.error();
   if (Status s = vm->make_vm(); !s.ok()) return s.error();
   if (Status s = vm->make_vcpu(); !s.ok()) return s.error();

@@ -47,6 +47,7 @@ struct KvmModelOptions {
   int api_version = 12;
   int create_vm_error = 0;
   int pin_error = 0;
+  unsigned processors = 4;
   // Features taken out of KVM_GET_SUPPORTED_CPUID's leaf 1 ECX.
   uint32_t missing_features_ecx = 0;
 };
@@ -56,8 +57,6 @@ class KvmModel final : public KvmHost, private Bus {
   explicit KvmModel(const KvmModelOptions& options, PerfModel* perf = nullptr);
   ~KvmModel() override;
 
-  // Writes into this memory by others than the guest reach the model's decoded code.
-  void watch(GuestMemory& memory) { vmm_memory_ = &memory; }
   // The next KVM_RUN that reaches `branches` retired ends with this.
   void fail_next(uint32_t exit_reason, uint32_t suberror) { failure_ = {exit_reason, suberror}; }
 
@@ -106,6 +105,8 @@ class KvmModel final : public KvmHost, private Bus {
   bool take_signal(int signal) override;
   void send_signal(pid_t thread, int signal) override;
   int pin_memory(void*, size_t) override { return -options_.pin_error; }
+  int pin_thread(unsigned cpu) override { return cpu < options_.processors ? 0 : -EINVAL; }
+  void watch(GuestMemory& memory) override { vmm_memory_ = &memory; }
 
   static constexpr int kPageBytes = 3 * 4096;
 

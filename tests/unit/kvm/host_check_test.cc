@@ -7,50 +7,16 @@
 #include <map>
 
 #include "hv/kvm/model/kvm_model.h"
+#include "hv/kvm/model/system_model.h"
 
 namespace us::hv::kvm::test {
 namespace {
 
-// A bare-metal Ice Lake server, prepared as docs/hardware.md says.
-class FakeSystem final : public HostSystem {
+class FakeSystem final : public model::SystemModel {
  public:
-  std::map<std::string, std::string> files = {
-      {"/sys/module/kvm_intel/parameters/ept", "Y"},
-      {"/sys/module/kvm_intel/parameters/unrestricted_guest", "Y"},
-      {"/sys/module/kvm_intel/parameters/pt_mode", "0"},
-      {"/sys/devices/cpu/freeze_on_smi", "1"},
-      {"/proc/sys/kernel/perf_event_paranoid", "1"},
-      {"/proc/sys/kernel/nmi_watchdog", "0"},
-      {"/sys/devices/system/cpu/smt/active", "0"},
-      {"/sys/devices/system/cpu/isolated", "2-3"},
-      {"/sys/kernel/mm/ksm/run", "0"},
-      {"/proc/sys/kernel/numa_balancing", "0"},
-      {"/sys/bus/event_source/devices/intel_pt/type", "8"},
-      {"/sys/bus/event_source/devices/intel_pt/caps/topa_multiple_entries", "1"},
-      {"/sys/bus/event_source/devices/intel_pt/caps/psb_cyc", "1"},
-  };
-  std::map<uint32_t, uint64_t> msrs = {
-      {0x483, uint64_t{1} << (32 + 12)}, {0x484, uint64_t{1} << (32 + 13)}, {0x485, 1u << 14}};
-  std::map<uint32_t, std::array<uint32_t, 4>> leaves = {
-      {1, {0, 0, 0, 0}}, {7, {0, 0, 0, 0}}, {0xa, {0x0730'0805, 0, 0, 0}}};
-  pmu::CpuId processor = {"GenuineIntel", 6, 0x6a, 6, pmu::CoreType::kOnly};
-  std::string release = "6.1.0-28-amd64";
-  int trace_error = 0;
-
-  std::optional<std::string> read_file(const std::string& path) override {
-    const auto at = files.find(path);
-    return at == files.end() ? std::nullopt : std::optional(at->second);
-  }
-  std::array<uint32_t, 4> cpuid(uint32_t leaf, uint32_t) override { return leaves[leaf]; }
-  pmu::CpuId cpu() override { return processor; }
-  std::optional<uint64_t> read_msr(uint32_t index) override {
-    const auto at = msrs.find(index);
-    return at == msrs.end() ? std::nullopt : std::optional(at->second);
-  }
-  std::string kernel_release() override { return release; }
-  int open_trace(uint32_t, uint64_t config) override {
+  int open_trace(uint32_t type, uint64_t config) override {
     CHECK(config == 0x2801);
-    return -trace_error;
+    return SystemModel::open_trace(type, config);
   }
 };
 

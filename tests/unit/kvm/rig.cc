@@ -30,7 +30,6 @@ Rig::Rig(const RigOptions& options) : perf(options.perf), kvm(options.kvm, &perf
     auto made = KvmVcpu::create(kvm, memory, bus, wanted);
     if (!made.ok()) return made.error();
     vcpu = made->get();
-    kvm.watch(memory);
     return std::unique_ptr<Vcpu>(std::move(made).value());
   };
   auto made =
