@@ -71,6 +71,7 @@ Result<RecordedVm> describe_kept(const replay::Sections& sections) {
   auto config = parse_vm_config(text_of(sections, "vm"), "the kept log's vm section");
   if (!config.ok()) return config.error();
   vm.config = std::move(config).value();
+  if (vm.config.backend.name == "auto") vm.config.backend.name = "soft";
   const auto machine = sections.find("machine");
   ByteReader reader(machine == sections.end() ? ByteSpan() : ByteSpan(machine->second));
   vm.machine = hv::decode_machine_config(reader);
@@ -114,7 +115,10 @@ Status describe(RecordedSide& recorded) {
     auto vm = describe_kept(recorded.sections);
     if (!vm.ok()) return vm.error();
     recorded.vm = std::move(vm).value();
-    recorded.side.make_machine = [folder = recorded.folder](hv::OutputSink& sink) {
+    recorded.side.make_machine =
+        [folder = recorded.folder, backend = recorded.vm.config.backend](
+            hv::OutputSink& sink) mutable -> Result<std::unique_ptr<hv::Machine>> {
+      if (const Status s = use_backend(backend); !s.ok()) return s.error();
       return machine_from_state(folder, sink);
     };
     return Done{};
@@ -127,8 +131,11 @@ Status describe(RecordedSide& recorded) {
   if (!vm.ok()) return vm.error();
   recorded.vm = std::move(vm).value();
   recorded.sections = std::move(opening->sections);
-  recorded.side.make_machine = [machine = recorded.vm.machine, boot = recorded.vm.boot](
-                                   hv::OutputSink& sink) -> Result<std::unique_ptr<hv::Machine>> {
+  recorded.side.make_machine =
+      [machine = recorded.vm.machine, boot = recorded.vm.boot,
+       backend = recorded.vm.config.backend](
+          hv::OutputSink& sink) mutable -> Result<std::unique_ptr<hv::Machine>> {
+    if (const Status s = use_backend(backend); !s.ok()) return s.error();
     auto made = hv::Machine::create(machine, sink);
     if (!made.ok()) return made.error();
     if (const Status s = (*made)->boot(boot); !s.ok()) return s.error();
@@ -183,7 +190,7 @@ Status check_comparable(const RecordedSide& a, const RecordedSide& b) {
 }
 
 std::vector<replay::EnvironmentRow> environment_of(const RecordedSide& a, const RecordedSide* b) {
-  const Bytes host = host_section();
+  const Bytes host = host_section(a.vm.config.backend.name);
   const auto here = nlohmann::json::parse(host.begin(), host.end(), nullptr, false);
   std::vector<replay::EnvironmentRow> rows;
   for (const char* key : {"build", "backend", "kernel", "machine"}) {

@@ -4,6 +4,7 @@
 
 #include "base/digest.h"
 #include "hv/machine_config.h"
+#include "tools/talk.h"
 
 namespace us::tools {
 namespace {
@@ -117,6 +118,7 @@ replay::EndOfInputs FtLive::run(LiveWorld& live, hv::Machine& machine, SignalWat
 
   replay::Lander lander;
   const replay::EndOfInputs end = replay::run_loop(machine, source, lander, &observer);
+  if (end.kind == replay::EndKind::kHostFailed && end.error) report(*end.error);
 
   signals.on_stop({});
   live.on_quit({});

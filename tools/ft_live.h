@@ -41,6 +41,7 @@ struct FtBase {
   log::Credentials credentials;
   std::unique_ptr<replay::Arbiter> arbiter;
   replay::EventHandler event;
+  BackendChoice backend = {};  // what options of this side say of it
   // How the guest is traced; whether it is: the description's word, unless one was given here.
   replay::WitnessOptions witness = {};
   std::optional<bool> ipt_check = {};

@@ -57,6 +57,9 @@ Result<VmConfig> config_here(const replay::Sections& sections, const std::string
                                    here->nets.size(), vm_here));
   // Digests of paths are compared where the primary makes them.
   here->ipt_check = there->ipt_check;
+  // Both sides run alike.
+  here->backend.name = there->backend.name;
+  here->backend.cooperative = there->backend.cooperative;
   return here;
 }
 
@@ -134,6 +137,13 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
     return shadow;
   }
   shadow.config = std::move(config).value();
+  shadow.config.backend.by_steps = base.backend.by_steps;
+  shadow.config.backend.cpu = base.backend.cpu;
+  if (const Status s = use_backend(shadow.config.backend); !s.ok()) {
+    shadow.error = s.error();
+    return shadow;
+  }
+  base.pair.contract = shadow.config.backend.contract();  // once this side is live
   StateReader state(log, next);
   auto machine =
       hv::read_snapshot([&](std::span<uint8_t> out) { return state.read(out); }, base.gate);
@@ -159,8 +169,8 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
 
   replay::LogSource source(log, std::move(next));
   ShadowObserver observer(*session.log, base, tracing.get());
-  replay::Lander lander(base.profile ? replay::landing_profile(*base.profile, *shadow.machine)
-                                     : replay::LandingProfile{});
+  replay::Lander lander(replay::landing_profile(
+      base.profile.value_or(uncalibrated_profile(shadow.config.backend)), *shadow.machine));
   shadow.end = replay::run_loop(*shadow.machine, source, lander, &observer);
   shadow.verified_epochs = observer.verifier().verified_epochs();
   shadow.traced = observer.verifier().traced();

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "hv/kvm/host_check.h"
+#include "tools/host.h"
 #include "tools/talk.h"
 #include "tools/verbs.h"
 
@@ -58,11 +59,8 @@ void print_text(const hv::kvm::HostReport& report, const Globals& globals) {
 }
 
 int hostcheck(const HostcheckOptions& options, const Globals& globals) {
-  const auto system = hv::kvm::real_host_system();
-  const auto kvm = hv::kvm::real_kvm_host();
-  const auto perf = pmu::real_perf_host();
-  const hv::kvm::HostReport report =
-      hv::kvm::check_host({*system, *kvm, *perf}, {.quick = options.quick});
+  const HostSeams seams = open_host();
+  const hv::kvm::HostReport report = hv::kvm::check_host(seams.host(), {.quick = options.quick});
   if (options.json) {
     print_json(report);
   } else {

@@ -88,10 +88,12 @@ Result<int> protect(const ProtectOptions& options, const Globals& globals) {
   if (!config.ok()) return config.error();
   if (!options.secondary.empty()) config->ft.secondary = options.secondary;
   if (const auto found = check_vm_config(*config); !found.empty()) return found.front();
+  if (const Status s = use_backend(config->backend); !s.ok()) return s.error();
   SignalWatch signals;
   auto base = options.ft.open(*config, "primary");
   if (!base.ok()) return base.error();
   FtBase& ft = **base;
+  ft.pair.contract = config->backend.contract();
   auto generation = begin_generation(*ft.arbiter, ft.pair, options.new_generation);
   if (!generation.ok()) return generation.error();
 

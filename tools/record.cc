@@ -59,7 +59,7 @@ Status describe(replay::Recorder& recorder, const RecordOptions& options, const 
   recorder.add_section("vm", to_bytes(to_toml(config)));
   recorder.add_section("machine", machine_bytes.bytes());
   recorder.add_section("boot", *boot);
-  recorder.add_section("host", host_section());
+  recorder.add_section("host", host_section(config.backend.name));
   if (profile) recorder.add_section("pmu", to_bytes(pmu::to_toml(*profile)));
   return Done{};
 }
@@ -91,6 +91,7 @@ std::function<std::optional<double>()> part_done(const RecordOptions& options,
 Result<int> record(const RecordOptions& options, const Globals& globals) {
   auto config = resolve(options);
   if (!config.ok()) return config.error();
+  if (const Status s = use_backend(config->backend); !s.ok()) return s.error();
   auto profile = read_profile(*config);
   if (!profile.ok()) return profile.error();
   log::LogWriterOptions writer_options;

@@ -112,6 +112,8 @@ Result<RecordedVm> read_description(const fs::path& folder, const replay::Sectio
   auto config = parse_vm_config(to_text(*vm), "the recording's vm section");
   if (!config.ok()) return config.error();
   result.config = std::move(config).value();
+  // Recordings of builds that had one backend do not name it.
+  if (result.config.backend.name == "auto") result.config.backend.name = "soft";
   ByteReader reader(*machine);
   result.machine = hv::decode_machine_config(reader);
   if (reader.failed()) return broken_section("machine");
@@ -145,11 +147,11 @@ uint64_t recording_bytes(const fs::path& folder) {
   return bytes;
 }
 
-Bytes host_section() {
+Bytes host_section(const std::string& backend) {
   utsname name{};
   uname(&name);
   return to_bytes(nlohmann::json{{"build", UNDERSTUDY_VERSION},
-                                 {"backend", "soft"},
+                                 {"backend", backend},
                                  {"kernel", std::string(name.release)},
                                  {"machine", std::string(name.machine)}}
                       .dump());

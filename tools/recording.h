@@ -39,6 +39,6 @@ Result<RecordedVm> read_description(const std::filesystem::path& folder,
 uint64_t recording_bytes(const std::filesystem::path& folder);
 
 // "soft" on this build: what JSON of section "host" says.
-Bytes host_section();
+Bytes host_section(const std::string& backend);
 
 }  // namespace us::tools

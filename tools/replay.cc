@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "logchannel/log_reader.h"
+#include "tools/backend.h"
 #include "tools/executor_option.h"
 #include "tools/host_profile.h"
 #include "tools/image_reader.h"
@@ -24,6 +25,7 @@ namespace {
 struct ReplayOptions {
   IptOptions ipt;
   std::string folder, stats, pmu_profile, executor;
+  BackendChoice here;  // what options say of it
   std::vector<std::string> images;
   PlaceOptions place;
 };
@@ -146,10 +148,20 @@ Outcome replay_outcome(const Replayed& r) {
   return outcome;
 }
 
-// The profile named now, else the recorded one, else none: an exact counter.
-Result<pmu::HostProfile> profile_of(const ReplayOptions& options, const RecordedVm& recorded) {
+// A recording replays on the backend that made it: where the architecture leaves results open, the
+// two kinds of processor differ.
+BackendChoice backend_of(const ReplayOptions& options, const RecordedVm& recorded) {
+  BackendChoice choice = options.here;
+  choice.name = recorded.config.backend.name;
+  choice.cooperative = recorded.config.backend.cooperative;
+  return choice;
+}
+
+// The profile named now, else the recorded one, else none: what is known without.
+Result<pmu::HostProfile> profile_of(const ReplayOptions& options, const RecordedVm& recorded,
+                                    const BackendChoice& backend) {
   if (!options.pmu_profile.empty()) return load_host_profile(options.pmu_profile);
-  return recorded.profile.value_or(pmu::HostProfile{.event = "model", .exact = true});
+  return recorded.profile.value_or(uncalibrated_profile(backend));
 }
 
 // Images as named now, else where they were when the recording was made.
@@ -246,7 +258,9 @@ Result<int> replay(const ReplayOptions& options, const Globals& globals) {
                   {}, "");
   auto recorded = read_description(options.folder, opening->sections);
   if (!recorded.ok()) return recorded.error();
-  auto profile = profile_of(options, *recorded);
+  BackendChoice backend = backend_of(options, *recorded);
+  if (const Status s = use_backend(backend); !s.ok()) return s.error();
+  auto profile = profile_of(options, *recorded, backend);
   if (!profile.ok()) return profile.error();
   auto saved = options.place.open((*reader)->manifest().id);
   if (!saved.ok()) return saved.error();
@@ -297,6 +311,7 @@ void add_replay(CLI::App& app, const Globals& globals, int& exit_code) {
   add_executor_option(*verb, options->executor);
   verb->add_option("--stats", options->stats, "write statistics (JSON) to this file at the end");
   options->place.add_to(*verb);
+  add_backend_options(*verb, options->here);
   verb->add_option("--pmu-profile", options->pmu_profile,
                    "host profile (TOML): margin, minimum period, and the counter to model");
   verb->add_option("--image", options->images,

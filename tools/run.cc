@@ -22,6 +22,7 @@ Result<int> run(const RunOptions& options, const Globals& globals) {
   auto config = options.vm.resolve();
   if (!config.ok()) return config.error();
   if (const auto found = check_vm_config(*config); !found.empty()) return found.front();
+  if (const Status s = use_backend(config->backend); !s.ok()) return s.error();
   SignalWatch signals;
   auto live = LiveWorld::open(*config);
   if (!live.ok()) return live.error();

@@ -8,6 +8,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "tools/talk.h"
+
 namespace us::tools {
 
 LiveWorld::LiveWorld()
@@ -77,6 +79,7 @@ replay::EndOfInputs run_live(LiveWorld& live, hv::Machine& machine,
   signals.on_stop([&source] { source.request_stop(); });
   replay::Lander lander;
   const replay::EndOfInputs end = replay::run_loop(machine, source, lander, observer);
+  if (end.kind == replay::EndKind::kHostFailed && end.error) report(*end.error);
   signals.on_stop({});
   live.on_quit({});
   live.attach(nullptr);

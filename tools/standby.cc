@@ -18,6 +18,7 @@ using std::chrono::nanoseconds;
 struct StandbyOptions {
   std::string vm, name, listen, keep_log, executor;
   FtOptions ft;
+  BackendChoice backend;
   bool once = false;
   uint64_t plant_fault = 0;  // tests: flip a bit of the guest's before this input
 };
@@ -303,7 +304,7 @@ class Standby {
   StandbyFace face_;
 };
 
-// A fault for tests of pairs, once in the process's life: a bit of RBX, before the n-th input.
+// A fault for tests of pairs, once in the process's life: a bit of memory, before the n-th input.
 // In the first page, which nobody uses behind the boot: a register may be dead where it is changed,
 // memory is what it is until it is compared.
 std::function<void(hv::Machine&)> flip_a_bit_at(uint64_t n) {
@@ -332,6 +333,10 @@ Result<int> standby(const StandbyOptions& options, const Globals& globals) {
   auto base = options.ft.open(config, "standby");
   if (!base.ok()) return base.error();
   (*base)->keep_log = options.keep_log;
+  (*base)->backend = options.backend;
+  (*base)->pair.refuse_contract = [here = options.backend](const std::string& contract) {
+    return refuse_contract(contract, here);
+  };
   if (options.plant_fault != 0) (*base)->meddle = flip_a_bit_at(options.plant_fault);
   Standby side(options, globals, **base, signals);
   return side.run(config.name);
@@ -349,6 +354,7 @@ void add_standby(CLI::App& app, const Globals& globals, int& exit_code) {
   verb->add_option("--name", options->name,
                    "the VM's name (default: the description's, or \"vm\")");
   add_executor_option(*verb, options->executor);
+  add_backend_options(*verb, options->backend);
   verb->add_option("--listen", options->listen, "ADDR:PORT to wait at")->required();
   verb->add_option("--keep-log", options->keep_log,
                    "keep what each session receives in this directory while it lasts, and for "

@@ -11,6 +11,9 @@ struct Globals {
   int verbose = 0;
 };
 
+// main(): parses the command line, runs the verb, returns its exit code (base/result.h).
+int command_line(int argc, char** argv);
+
 void add_run(CLI::App& app, const Globals& globals, int& exit_code);
 void add_record(CLI::App& app, const Globals& globals, int& exit_code);
 void add_replay(CLI::App& app, const Globals& globals, int& exit_code);

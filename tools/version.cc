@@ -5,6 +5,7 @@
 #include "hv/core/executor.h"
 #include "hv/machine_config.h"
 #include "hv/snapshot.h"
+#include "logchannel/channel/message.h"
 #include "logchannel/log_files.h"
 #include "replay-engine/bookmark.h"
 #include "tools/talk.h"
@@ -29,7 +30,7 @@ const char* sanitizers() {
 #endif
 }
 
-// `protocol` is the channel's between two hosts; null: this build has none yet.
+// `protocol` is the channel's between two hosts.
 void print_json() {
   const nlohmann::ordered_json out{
       {"schema", "understudy.version.v1"},
@@ -40,8 +41,8 @@ void print_json() {
         {"snapshot", hv::kSnapshotVersion},
         {"saved_replay", replay::kBookmarkVersion},
         {"machine", hv::kMachineConfigVersion}}},
-      {"protocol", nullptr},
-      {"backends", {"soft"}},
+      {"protocol", log::kProtocolVersion},
+      {"backends", {"soft", "kvm"}},
       {"executors", {"interpret", "translate"}},
       {"executor", hv::name_of(hv::default_executor())}};
   fmt::print("{}\n", out.dump(2));
@@ -52,8 +53,8 @@ void print_text() {
   fmt::print("build     {}, sanitizers {}\n", compiler(), sanitizers());
   fmt::print("formats   log {}, snapshot {}, saved replay {}, machine {}\n", log::kFormatVersion,
              hv::kSnapshotVersion, replay::kBookmarkVersion, hv::kMachineConfigVersion);
-  fmt::print("protocol  none yet\n");
-  fmt::print("backends  soft\n");
+  fmt::print("protocol  {}\n", log::kProtocolVersion);
+  fmt::print("backends  soft, kvm\n");
   fmt::print("executors interpret, translate; default {}\n", hv::name_of(hv::default_executor()));
 }
 

@@ -175,7 +175,8 @@ void read_net(TableReader& r, VmConfig& config) {
 
 void read_root(TableReader& root, VmConfig& config) {
   root.text("name", config.name);
-  root.choice("backend", config.backend, {"auto", "soft", "kvm"});
+  root.choice("backend", config.backend.name, {"auto", "soft", "kvm"});
+  root.boolean("cooperative", config.backend.cooperative);
   root.choice("executor", config.executor, {"auto", "interpret", "translate"});
   root.size("memory", config.memory_bytes);
   read_section(root, "boot", [&](TableReader& r) {
@@ -321,7 +322,7 @@ Result<VmConfig> read_vm_config(const std::string& path) {
 std::string to_toml(const VmConfig& c) {
   toml::table root{
       {"name", c.name},
-      {"backend", c.backend},
+      {"backend", c.backend.name},
       {"memory", fmt::format("{}K", c.memory_bytes >> 10)},
       {"boot", toml::table{{"kernel", c.kernel}, {"initrd", c.initrd}, {"cmdline", c.cmdline}}},
       {"ipt", toml::table{{"check", c.ipt_check}}},
@@ -331,6 +332,7 @@ std::string to_toml(const VmConfig& c) {
                          {"arbiter", c.ft.arbiter},
                          {"credentials", c.ft.credentials},
                          {"lag_target_ms", static_cast<int64_t>(c.ft.lag_target_ms)}}}};
+  if (c.backend.cooperative) root.insert("cooperative", true);
   if (c.executor != "auto") root.insert("executor", c.executor);
   toml::array disks, nets;
   for (const VmDisk& d : c.disks)
@@ -357,14 +359,6 @@ std::vector<UserError> check_vm_config(const VmConfig& c) {
     check_readable(found, "kernel", c.kernel, false);
   }
   if (!c.initrd.empty()) check_readable(found, "initrd", c.initrd, false);
-  if (c.backend == "kvm") {
-    found.push_back({.id = "VM-007",
-                     .exit_code = ExitCode::kHostCannot,
-                     .what = "the kvm backend is not in this build",
-                     .seen = "backend kvm",
-                     .needed = "soft, or auto",
-                     .mend = "leave `backend` (or --backend) out"});
-  }
   for (const VmDisk& d : c.disks) check_readable(found, "disk", d.path, !d.read_only);
   if (!c.pmu_profile.empty())
     if (const auto profile = load_host_profile(c.pmu_profile); !profile.ok())

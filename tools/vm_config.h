@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "tools/backend.h"
 
 namespace us::tools {
 
@@ -30,7 +31,7 @@ struct VmFt {
 
 struct VmConfig {
   std::string name = "vm";
-  std::string backend = "auto";
+  BackendChoice backend;  // of its members only `name` and `cooperative` are the description's
   std::string executor = "auto";  // or interpret, translate: see hv/core/executor.h
   uint64_t memory_bytes = 256u << 20;
   std::string kernel, initrd, cmdline;

@@ -51,6 +51,10 @@ void VmOptions::add_to(CLI::App& app) {
   app.add_option("vm", file_, "VM description (vm.toml)");
   app.add_option("--name", name_, "name of the VM");
   app.add_option("--backend", backend_, "auto, soft or kvm");
+  app.add_flag(
+      "--cooperative", here_.cooperative,
+      "the guest reads no time stamp counter: the kvm backend then needs no patched kernel");
+  add_backend_options(app, here_);
   add_executor_option(app, executor_);
   app.add_option("--memory", memory_, "guest memory, e.g. 256M");
   app.add_option("--kernel", kernel_, "bzImage, ELF with PVH note, or Multiboot image");
@@ -90,8 +94,11 @@ Result<VmConfig> VmOptions::resolve() const {
                        .needed = "auto, soft or kvm",
                        .mend = "leave it out for auto"};
     }
-    config.backend = backend_;
+    config.backend.name = backend_;
   }
+  config.backend.cooperative = config.backend.cooperative || here_.cooperative;
+  config.backend.by_steps = here_.by_steps;
+  config.backend.cpu = here_.cpu;
   if (!executor_.empty()) config.executor = executor_;
   use_executor("", config.executor);
   if (!disks_.empty()) config.disks.clear();

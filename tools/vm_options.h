@@ -19,6 +19,7 @@ class VmOptions {
  private:
   std::string file_, name_, backend_, executor_, memory_, kernel_, initrd_, cmdline_;
   std::vector<std::string> disks_, nets_;
+  BackendChoice here_;  // what options say, but for the name
   bool debug_exit_ = false;
 };
 

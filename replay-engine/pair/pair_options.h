@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "logchannel/frame.h"
@@ -14,7 +15,10 @@ namespace us::replay {
 struct PairOptions {
   std::string vm_name;
   std::string node;                 // this side, as the arbiter knows it
-  std::string contract = "soft-1";  // what makes two backends run alike
+  std::string contract = "soft-1";  // what makes two backends run alike; the live side's
+  // A standby's word on a primary's contract: why it cannot keep it, or nothing. Empty: it can keep
+  // its own `contract` only.
+  std::function<std::string(const std::string& contract)> refuse_contract = {};
   // Of the live machine's configuration; a standby has none of its own.
   std::array<uint8_t, 16> config_digest{};
 

@@ -61,16 +61,20 @@ bool StandbySide::resumable(const log::Hello& hello) const {
          (state_ == StandbyState::kReceiving || state_ == StandbyState::kBroken);
 }
 
+std::string StandbySide::refuse_contract(const std::string& contract) const {
+  if (options_.refuse_contract) return options_.refuse_contract(contract);
+  if (contract == options_.contract) return "";
+  return fmt::format("backend contract \"{}\" there, \"{}\" here", contract, options_.contract);
+}
+
 bool StandbySide::on_hello(Now now, LinkId link, const log::Hello& hello) {
   using log::RefuseReason;
   if (hello.version != log::kProtocolVersion)
     return refuse(
         link, RefuseReason::kVersion,
         fmt::format("protocol version {} there, {} here", hello.version, log::kProtocolVersion));
-  if (hello.contract != options_.contract)
-    return refuse(link, RefuseReason::kContract,
-                  fmt::format("backend contract \"{}\" there, \"{}\" here", hello.contract,
-                              options_.contract));
+  if (const std::string why = refuse_contract(hello.contract); !why.empty())
+    return refuse(link, RefuseReason::kContract, why);
   if (!options_.vm_name.empty() && hello.vm_name != options_.vm_name)
     return refuse(link, RefuseReason::kOtherVm,
                   fmt::format("VM \"{}\" there, \"{}\" here", hello.vm_name, options_.vm_name));

@@ -88,6 +88,7 @@ class StandbySide {
   StandbyStatus status(Now now) const;
 
  private:
+  std::string refuse_contract(const std::string& contract) const;
   bool on_hello(Now now, LinkId link, const log::Hello& hello);
   bool refuse(LinkId link, log::RefuseReason reason, std::string text);
   bool on_frame(Now now, const log::FrameMessage& frame);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run_case.sh CASE: one case of *cases.sh in a folder of its own, with what all cases share.
 #   UNDERSTUDY  the binary          US_IMAGES  the folder of vmlinuz and initrd.img
+#   US_MODELLED the binary on a modelled host (tests/modelled)
 set -euo pipefail
 export LC_ALL=C
 PATH=$PATH:/sbin:/usr/sbin
@@ -99,5 +100,7 @@ serve_web() {
 . "$here/pair_cases.sh"
 # shellcheck source=tests/vm/calibrate_cases.sh
 . "$here/calibrate_cases.sh"
+# shellcheck source=tests/vm/kvm_cases.sh
+. "$here/kvm_cases.sh"
 "case_${1:?which case}"
 echo "passed"

@@ -1,0 +1,144 @@
+# shellcheck shell=bash disable=SC2154,SC2034
+# The KVM backend. Cases on the modelled host (tests/modelled) run the product's own code down to the system
+# calls; `model WORDS` says what the host is like from here on. run_case.sh has the other words.
+
+model() {
+  UNDERSTUDY=${US_MODELLED:?}
+  export UNDERSTUDY_MODEL=$1
+}
+
+# Signals everywhere while it records; other signals, and late alarms, while it replays.
+case_kvm_record_replay() {
+  need_images
+  need_program mke2fs e2fsprogs
+  new_disk disk.img
+  model seed=1,signals=20000,deliveries=20
+  guest record 'modprobe ext4; mount /dev/vda /mnt; head -c 300000 /dev/urandom >/mnt/f; sync; sha256sum /mnt/f; umount /mnt' \
+    --backend kvm -o recording --disk disk.img --stats record.json
+  expect_status 0
+  expect_json record.json instructions 0
+  expect_line '[0-9a-f]{64}  /mnt/f'
+  e2fsck -f -n disk.img >e2fsck.txt 2>&1 || { cat e2fsck.txt; fail "e2fsck finds errors"; }
+  mv out recorded.txt
+  rm disk.img
+  for host in seed=2,signals=30000,deliveries=30,skid=uniform:0:60 seed=3,signals=5000,deliveries=7,skid=fixed:90; do
+    model "$host"
+    us replay recording --stats replay.json
+    expect_status 0
+    expect_talk 'replayed to its end'
+    cmp out recorded.txt || fail "the replay's console differs on $host"
+    expect_json replay.json final_digest "$(json record.json final_digest)"
+    expect_json replay.json instructions 0
+    expect_json replay.json landings '[1-9][0-9]*'
+  done
+}
+
+# A counter whose alarm comes later than any margin known without calibration: said, and mended by a profile.
+case_kvm_late_counter() {
+  need_images
+  model seed=4
+  guest record 'true' --backend kvm -o recording
+  expect_status 0
+  model seed=5,skid=fixed:3000
+  us replay recording
+  expect_error PMU-011 5
+  cat >host.toml <<END
+schema = "understudy.host-profile.v1"
+event = "BR_INST_RETIRED:COND"
+margin = 3100
+minimum_period = 32
+exact = true
+END
+  us replay recording --pmu-profile host.toml
+  expect_status 0
+  expect_talk 'replayed to its end'
+}
+
+case_kvm_primary_killed() {
+  make_pair
+  sed -i '1i backend = "kvm"' vm.toml
+  model seed=6,signals=30000,deliveries=30,skid=uniform:0:60
+  standby --stats standby.json
+  model seed=7,signals=20000,deliveries=20
+  primary
+  wait_until "tick 10" ticked 10 primary.out
+  grep -q '^understudy: protected' primary.err || fail "not protected by tick 10"
+  kill -9 "$primary"
+  end_of "$standby"
+  expect_status 0
+  grep -q '^understudy: live: generation 2' standby.err || fail "the standby did not go live"
+  all_ticks primary.out standby.out
+  tr -d '\r' <standby.out | grep -qx "$ticks" || fail "the guest does not find its files"
+  clean_disk
+}
+
+# A standby that could not run the guest says so before the first byte of its state.
+case_kvm_standby_cannot() {
+  make_pair
+  sed -i '1i backend = "kvm"' vm.toml
+  model stock
+  standby
+  model seed=8
+  primary
+  wait_until "the refusal" grep -q 'this host cannot do record_kvm_patched: time-exits' primary.err standby.err
+  kill "$primary" "$standby"
+}
+
+case_kvm_refused() {
+  need_program gcc gcc
+  multiboot count
+  for host in stock:time-exits no-kvm:kvm no-counter:branch-counter zen:processor; do
+    model "${host%:*}"
+    us record --backend kvm --kernel count.elf --memory 32M --debug-exit -o recording
+    expect_error KVM-009 3
+    expect_talk "seen: .*\<${host#*:} \("
+    [[ ! -e recording ]] || fail "a recording was begun"
+    # Where nobody insists, the software processor does it.
+    us run --kernel count.elf --memory 32M --debug-exit --stats run.json
+    expect_status 0
+    expect_json run.json instructions '[1-9][0-9]*'
+  done
+  # The guest's word, that it reads no time, is enough on a stock kernel.
+  model stock
+  us record --backend kvm --cooperative --kernel count.elf --memory 32M --debug-exit -o recording
+  expect_status 0
+  us replay recording
+  expect_status 0
+  # And --cpu names a processor that is there.
+  us record --backend kvm --cooperative --cpu 77 --kernel count.elf --memory 32M --debug-exit -o other
+  expect_error KVM-011 3
+}
+
+# By steps: recorded without a counter, replayed with one, and the other way round.
+kvm_steps() {
+  need_program gcc gcc
+  multiboot count
+  us record --backend kvm --kvm-steps --kernel count.elf --memory 32M --debug-exit -o stepped --stats record.json
+  expect_status 0
+  expect_line 'sum 00[0-9A-F]{6}'
+  mv out stepped.txt
+  us replay stepped --kvm-steps --stats replay.json
+  expect_status 0
+  expect_json replay.json final_digest "$(json record.json final_digest)"
+  cmp out stepped.txt || fail "the replay's console differs"
+}
+case_kvm_steps() {
+  model stock,no-counter
+  kvm_steps
+  model seed=9,skid=uniform:0:60
+  us replay stepped
+  expect_status 0
+  us record --backend kvm --kernel count.elf --memory 32M --debug-exit -o counted
+  expect_status 0
+  model stock,no-counter
+  us replay counted --kvm-steps
+  expect_status 0
+}
+case_kvm_here() {
+  if ! "$UNDERSTUDY" hostcheck --need record_kvm_steps >hostcheck.txt 2>&1; then
+    grep -E '^(fail|record_kvm_steps)' hostcheck.txt
+    echo "SKIPPED: no /dev/kvm that runs a guest here"
+    exit 77
+  fi
+  kvm_steps
+}

@@ -1,0 +1,105 @@
+#include "tools/backend.h"
+
+#include "hv/kvm/kvm_vcpu.h"
+#include "hv/machine.h"
+#include "pmu/perf_counter.h"
+#include "tools/host.h"
+
+namespace us::tools {
+namespace {
+
+// Enough to see a counter that is wrong, in a moment.
+constexpr uint64_t kCheckBranches = 100'000;
+
+constexpr char kSoftContract[] = "soft-1";
+constexpr char kKvmContract[] = "kvm-1";
+constexpr char kCooperativeContract[] = "kvm-cooperative-1";
+
+const char* mode_of(const BackendChoice& choice) {
+  if (choice.by_steps) return "record_kvm_steps";
+  return choice.cooperative ? "record_kvm_stock" : "record_kvm_patched";
+}
+
+bool works(const hv::kvm::HostModes& modes, const BackendChoice& choice) {
+  if (choice.by_steps) return modes.record_kvm_steps;
+  return choice.cooperative ? modes.record_kvm_stock : modes.record_kvm_patched;
+}
+
+// The rows of hostcheck in the way, each with what was seen; empty: none.
+std::string obstacles(const BackendChoice& choice) {
+  const HostSeams seams = open_host();
+  const hv::kvm::HostReport report =
+      hv::kvm::check_host(seams.host(), {.loop_branches = kCheckBranches});
+  if (works(report.modes, choice)) return "";
+  std::string out;
+  for (const hv::kvm::HostRow* row : report.blocking(mode_of(choice)))
+    out += fmt::format("{}{} ({})", out.empty() ? "" : "; ", row->id, row->seen);
+  return out.empty() ? "the check of the host came to no end" : out;
+}
+
+UserError unfit(const BackendChoice& choice, const std::string& rows) {
+  return {.id = "KVM-009",
+          .exit_code = ExitCode::kHostCannot,
+          .what = fmt::format("this host cannot do {}", mode_of(choice)),
+          .seen = rows,
+          .needed = "every row that `understudy hostcheck` has for it",
+          .mend = "mend those rows as `understudy hostcheck` says, or use `--backend soft`"};
+}
+
+hv::VcpuFactory kvm_factory(const BackendChoice& choice) {
+  return [choice](hv::GuestMemory& memory, hv::Bus& bus) -> Result<std::unique_ptr<hv::Vcpu>> {
+    const HostSeams seams = open_host();
+    hv::kvm::KvmOptions options{
+        .cooperative = choice.cooperative, .cpu = choice.cpu, .keeps = seams.kvm};
+    if (!choice.by_steps)
+      options.counter = [seams](int signal) { return hv::kvm::open_counter(seams.host(), signal); };
+    auto made = hv::kvm::KvmVcpu::create(*seams.kvm, memory, bus, std::move(options));
+    if (!made.ok()) return made.error();
+    return std::unique_ptr<hv::Vcpu>(std::move(made).value());
+  };
+}
+
+}  // namespace
+
+std::string BackendChoice::contract() const {
+  if (name != "kvm") return kSoftContract;
+  return cooperative ? kCooperativeContract : kKvmContract;
+}
+
+void add_backend_options(CLI::App& app, BackendChoice& choice) {
+  app.add_flag("--kvm-steps", choice.by_steps,
+               "kvm backend: no branch counter, every instruction is stepped (far slower)");
+  app.add_option("--cpu", choice.cpu, "kvm backend: the processor that the vCPU's thread runs on");
+}
+
+Status use_backend(BackendChoice& choice) {
+  const bool wanted = choice.name == "kvm";
+  std::string rows;
+  if (choice.name != "soft") rows = obstacles(choice);
+  if (wanted && !rows.empty()) return unfit(choice, rows);
+  choice.name = choice.name == "soft" || !rows.empty() ? "soft" : "kvm";
+  hv::set_default_vcpu(choice.name == "kvm" ? kvm_factory(choice) : hv::VcpuFactory());
+  return Done{};
+}
+
+std::string refuse_contract(const std::string& contract, const BackendChoice& here) {
+  if (contract == kSoftContract) return "";
+  BackendChoice there = here;
+  there.name = "kvm";
+  there.cooperative = contract == kCooperativeContract;
+  if (there.contract() != contract)
+    return fmt::format("backend contract \"{}\", which this build does not know", contract);
+  const std::string rows = obstacles(there);
+  return rows.empty() ? "" : fmt::format("this host cannot do {}: {}", mode_of(there), rows);
+}
+
+pmu::HostProfile uncalibrated_profile(const BackendChoice& choice) {
+  if (choice.name == "kvm" && !choice.by_steps) {
+    const HostSeams seams = open_host();
+    if (const auto row = pmu::usable_event(seams.system->cpu()); row.ok())
+      return {.event = std::string((*row)->name), .margin = (*row)->skid, .minimum_period = 32};
+  }
+  return {.event = "model", .exact = true};
+}
+
+}  // namespace us::tools

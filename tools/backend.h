@@ -1,0 +1,40 @@
+// --backend, and what goes with it: which vCPU the machines of this process get, whether this host
+// can have it, and how two hosts know that their vCPUs run alike.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "pmu/profile.h"
+
+namespace us::tools {
+
+struct BackendChoice {
+  std::string name = "auto";  // auto, soft or kvm
+  // The guest reads no time stamp counter, and is told that it has none.
+  bool cooperative = false;
+  bool by_steps = false;        // KVM without a counter: every instruction is stepped
+  std::optional<unsigned> cpu;  // the vCPU's thread runs there; nothing: wherever it is put
+
+  // What makes two backends run a guest alike; part of the handshake of a pair.
+  std::string contract() const;
+};
+
+// For verbs that take no VM options: those that a recording or a primary does not decide.
+void add_backend_options(CLI::App& app, BackendChoice& choice);
+
+// Makes machines from now on have that vCPU; "auto" becomes what it means here: KVM where this host
+// can record any guest on it, else the software processor. Error: KVM-009 this host cannot, its
+// rows of hostcheck named.
+Status use_backend(BackendChoice& choice);
+
+// Why this host cannot run what the contract names; empty: it can.
+std::string refuse_contract(const std::string& contract, const BackendChoice& here);
+
+// The counter as far as it is known without calibration: on KVM from the table of
+// microarchitectures, else the model's, which is exact.
+pmu::HostProfile uncalibrated_profile(const BackendChoice& choice);
+
+}  // namespace us::tools
