@@ -1,6 +1,7 @@
 // `understudy hostcheck`: what this host can do, row by row.
 #include <nlohmann/json.hpp>
 
+#include "hv/kvm/exit_storms.h"
 #include "hv/kvm/host_check.h"
 #include "tools/host.h"
 #include "tools/talk.h"
@@ -12,6 +13,7 @@ namespace {
 struct HostcheckOptions {
   bool json = false;
   bool quick = false;
+  uint64_t exits = 0;  // of each kind; 0: the counter is not held against them
   std::string need;
 };
 
@@ -25,7 +27,57 @@ constexpr Mode kModes[] = {{"record_soft", &hv::kvm::HostModes::record_soft},
                            {"record_kvm_patched", &hv::kvm::HostModes::record_kvm_patched},
                            {"ipt", &hv::kvm::HostModes::ipt}};
 
-void print_json(const hv::kvm::HostReport& report) {
+// The counter under one kind of exit after the other; an error where it could not be done.
+struct Measured {
+  hv::kvm::ExitKind kind;
+  Result<hv::kvm::StormResult> result;
+};
+
+std::vector<Measured> measure(const HostSeams& seams, uint64_t exits) {
+  hv::kvm::KvmOptions options;
+  options.counter = [&seams](int signal) { return hv::kvm::open_counter(seams.host(), signal); };
+  std::vector<Measured> out;
+  for (const hv::kvm::ExitKind kind : hv::kvm::all_exit_kinds())
+    out.push_back({kind, hv::kvm::run_storm(*seams.kvm, options, kind, exits)});
+  return out;
+}
+
+nlohmann::ordered_json to_json(const Measured& m) {
+  nlohmann::ordered_json row{{"exits_by", name_of(m.kind)}};
+  if (!m.result.ok()) {
+    row["error"] = fmt::format("{} [{}]: {}", m.result.error().what, m.result.error().id,
+                               m.result.error().seen);
+    return row;
+  }
+  const hv::kvm::StormResult& r = *m.result;
+  row["exits"] = r.exits;
+  row["branches"] = r.expected;
+  row["counted"] = r.counted;
+  row["exact"] = r.exact();
+  row["ns_each"] = r.exits == 0 ? 0 : 1e9 * r.seconds / static_cast<double>(r.exits);
+  if (r.kind == hv::kvm::ExitKind::kAlarms)
+    row["late"] = {{"p99", r.late_p99}, {"max", r.late_max}};
+  return row;
+}
+
+void print_text(const std::vector<Measured>& measured) {
+  for (const Measured& m : measured) {
+    if (!m.result.ok()) {
+      fmt::print("{:<12} {} [{}]: {}\n", name_of(m.kind), m.result.error().what,
+                 m.result.error().id, m.result.error().seen);
+      continue;
+    }
+    const hv::kvm::StormResult& r = *m.result;
+    fmt::print("{:<12} {} exits, {:.2f} us each; {} branches, {} counted: {}", name_of(m.kind),
+               r.exits, r.exits == 0 ? 0 : 1e6 * r.seconds / static_cast<double>(r.exits),
+               r.expected, r.counted, r.exact() ? "exact" : "WRONG");
+    if (r.kind == hv::kvm::ExitKind::kAlarms)
+      fmt::print("; late by {} at most, {} at p99", r.late_max, r.late_p99);
+    fmt::print("\n");
+  }
+}
+
+void print_json(const hv::kvm::HostReport& report, const std::vector<Measured>& measured) {
   auto rows = nlohmann::ordered_json::array();
   for (const hv::kvm::HostRow& row : report.rows)
     rows.push_back({{"id", row.id},
@@ -35,8 +87,9 @@ void print_json(const hv::kvm::HostReport& report) {
                     {"mend", row.mend}});
   nlohmann::ordered_json modes;
   for (const Mode& mode : kModes) modes[mode.name] = report.modes.*mode.there;
-  const nlohmann::ordered_json out{
+  nlohmann::ordered_json out{
       {"schema", "understudy.hostcheck.v1"}, {"rows", rows}, {"modes", modes}};
+  for (const Measured& m : measured) out["measured"].push_back(to_json(m));
   fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
@@ -61,10 +114,13 @@ void print_text(const hv::kvm::HostReport& report, const Globals& globals) {
 int hostcheck(const HostcheckOptions& options, const Globals& globals) {
   const HostSeams seams = open_host();
   const hv::kvm::HostReport report = hv::kvm::check_host(seams.host(), {.quick = options.quick});
+  std::vector<Measured> measured;
+  if (options.exits != 0) measured = measure(seams, options.exits);
   if (options.json) {
-    print_json(report);
+    print_json(report, measured);
   } else {
     print_text(report, globals);
+    print_text(measured);
   }
   if (const int code = finish_output(); code != 0) return code;
   for (const Mode& mode : kModes)
@@ -80,6 +136,10 @@ void add_hostcheck(CLI::App& app, const Globals& globals, int& exit_code) {
   CLI::App* verb = app.add_subcommand("hostcheck", "what this host can do, row by row");
   verb->add_flag("--json", options->json, "one JSON document");
   verb->add_flag("--quick", options->quick, "run no guests; rows that need one are left open");
+  verb->add_option("--exits", options->exits,
+                   "also leave a guest so often by each kind of exit, and hold the counter against "
+                   "where it stands")
+      ->check(CLI::Range(uint64_t{1}, hv::kvm::kExitsMax));
   std::vector<std::string> names;
   for (const Mode& mode : kModes) names.emplace_back(mode.name);
   verb->add_option("--need", options->need, "exit 3 unless this mode works here")

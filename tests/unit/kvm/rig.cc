@@ -10,13 +10,13 @@ namespace {
 
 constexpr uint64_t kEntry = 0x10'0000;
 
+}  // namespace
+
 const pmu::EventRow& some_row() {
   for (const pmu::EventRow& row : pmu::all_events())
     if (row.skid_bounded) return row;
   US_CHECK(false, "no event");
 }
-
-}  // namespace
 
 Rig::Rig(const RigOptions& options) : perf(options.perf), kvm(options.kvm, &perf) {
   const VcpuFactory factory = [&](GuestMemory& memory, Bus& bus) -> Result<std::unique_ptr<Vcpu>> {

@@ -36,6 +36,9 @@ struct RigOptions {
   uint64_t memory_bytes = 8u << 20;
 };
 
+// An event whose alarm is bounded; which one does not matter to a model.
+const pmu::EventRow& some_row();
+
 // A machine on the model. The machine goes first: it is declared last.
 struct Rig {
   explicit Rig(const RigOptions& options = {});

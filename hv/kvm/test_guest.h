@@ -1,0 +1,75 @@
+// The guests of self_test.h and exit_storms.h: a few dozen instructions in two MiB, with devices
+// that answer nothing.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include "hv/kvm/kvm_vcpu.h"
+
+namespace us::hv::kvm {
+
+constexpr uint64_t kTestCode = 0x8000;  // where the program begins
+
+// Devices that answer with nothing.
+class QuietBus final : public Bus {
+ public:
+  uint32_t pio_read(uint16_t, unsigned) override { return ~0u; }
+  void pio_write(uint16_t, unsigned, uint32_t) override {}
+  uint64_t mmio_read(GuestPhys, unsigned) override { return ~uint64_t{0}; }
+  void mmio_write(GuestPhys, unsigned, uint64_t) override {}
+  bool msr_read(uint32_t index, uint64_t& value) override {
+    value = 0xfee0'0900;  // the local APIC's base, after reset
+    return index == 0x1b;
+  }
+  bool msr_write(uint32_t, uint64_t) override { return false; }
+  uint8_t task_priority() override { return 0; }
+  void set_task_priority(uint8_t) override {}
+  GuestTsc tsc(Branches now) override { return GuestTsc(now.value); }
+  void set_tsc(Branches, GuestTsc) override {}
+  bool take_attention() override { return false; }
+};
+
+// Memory, bus and vCPU with the program in place.
+struct TestGuest {
+  QuietBus bus;
+  std::unique_ptr<GuestMemory> memory;
+  std::unique_ptr<KvmVcpu> vcpu;
+};
+
+// Long mode, the program at kTestCode, and a handler of #UD that goes on behind UD2. The guest
+// reads no clock. Errors: those of KvmVcpu::create.
+Status make_test_guest(TestGuest& guest, KvmHost& host, const KvmOptions& options,
+                       const Bytes& code);
+
+// KVM-010: a guest that stopped where it had no business to.
+UserError went_astray(const KvmVcpu& vcpu, StopReason reason);
+
+// Machine code, byte by byte.
+void put(Bytes& code, std::initializer_list<unsigned> bytes);
+void put_load_counter(Bytes& code, uint64_t count);  // MOV ECX, imm32
+void put_loop_end(Bytes& code, size_t start);        // DEC ECX; JNZ start, in its long form
+
+// Kicks until it is told to stop.
+class Storm {
+ public:
+  Storm(Vcpu& vcpu, std::chrono::microseconds pause)
+      : thread_([this, &vcpu, pause] {
+          while (!stop_.load()) {
+            vcpu.kick();
+            std::this_thread::sleep_for(pause);
+          }
+        }) {}
+  ~Storm() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace us::hv::kvm
