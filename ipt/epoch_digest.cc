@@ -169,6 +169,32 @@ Result<EpochDigest, DigestDecodeError> decode_epoch_digest(ByteReader& in) {
   return out;
 }
 
+std::string_view TraceLoss::reason() const {
+  struct Named {
+    uint32_t flag;
+    std::string_view text;
+  };
+  // What makes others follow comes first.
+  static constexpr Named kNames[] = {
+      {loss_flag::kNotTraced, "the trace event had no hardware"},
+      {loss_flag::kTruncated, "the trace buffer was full"},
+      {loss_flag::kOverwritten, "trace was overwritten"},
+      {loss_flag::kCollision, "somebody else used the trace hardware"},
+      {loss_flag::kPartial, "the trace has gaps"},
+      {loss_flag::kRecordsLost, "perf lost records"},
+      {loss_flag::kThrottled, "perf throttled the trace event"},
+      {loss_flag::kBadRecord, "perf's records make no sense"},
+      {loss_flag::kBadPosition, "perf's buffer position makes no sense"},
+      {loss_flag::kSinkRefused, "there was no room for the trace"},
+      {loss_flag::kBadPackets, "the trace's packets make no sense"}};
+  for (const Named& name : kNames)
+    if ((aux_flags & name.flag) != 0) return name.text;
+  if (aux_flags != 0) return "the capture was flagged";
+  if (overflows != 0) return "the processor's trace buffer overflowed";
+  if (errors != 0 || skipped_bytes != 0) return "the trace is damaged";
+  return cut_packet ? "the trace ends within a packet" : "";
+}
+
 std::optional<Stream> Comparison::first_stream() const {
   for (size_t i = 0; i < kStreams; ++i) {
     if (differences[i]) return static_cast<Stream>(i);
@@ -183,6 +209,7 @@ std::string Comparison::text() const {
                                 : mismatch_a             ? "first"
                                                          : "second");
   }
+  if (!unknown_because.empty()) out += fmt::format(" ({})", unknown_because);
   const char* separator = ": ";
   for (size_t i = 0; i < kStreams; ++i) {
     if (!differences[i]) continue;
@@ -210,6 +237,8 @@ Comparison compare(const EpochDigest& a, const EpochDigest& b) {
   }
   if (a.loss.any() || b.loss.any()) {
     out.verdict = Verdict::kUnknown;
+    out.unknown_because = fmt::format("{}: {}", a.loss.any() ? "first" : "second",
+                                      a.loss.any() ? a.loss.reason() : b.loss.reason());
     return out;
   }
   bool differs = false;

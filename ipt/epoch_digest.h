@@ -54,17 +54,34 @@ struct EpochBounds {
   bool operator==(const EpochBounds&) const = default;
 };
 
+// What a capture lost. The low bits are the kernel's own, PERF_AUX_FLAG_*; all others are ours.
+namespace loss_flag {
+constexpr uint32_t kTruncated = 1;          // the buffer was full, and tracing stopped
+constexpr uint32_t kOverwritten = 2;        // old trace was written over
+constexpr uint32_t kPartial = 4;            // gaps: tracing was off inside the stretch
+constexpr uint32_t kCollision = 8;          // another user of the hardware
+constexpr uint32_t kRecordsLost = 1 << 16;  // PERF_RECORD_LOST: any of the above may be missing
+constexpr uint32_t kThrottled = 1 << 17;    // PERF_RECORD_THROTTLE
+constexpr uint32_t kBadRecord = 1 << 18;    // the ring of records makes no sense
+constexpr uint32_t kBadPosition = 1 << 19;  // the buffer's head makes no sense
+constexpr uint32_t kBadPackets = 1 << 20;   // packets that cannot be, or end within the guest
+constexpr uint32_t kNotTraced = 1 << 21;    // the event has lost the hardware, or never had it
+constexpr uint32_t kSinkRefused = 1 << 22;  // who asked for the trace had no room for it
+}  // namespace loss_flag
+
 // Why a trace cannot vouch for its epoch. Any of these makes the verdict "unknown".
 struct TraceLoss {
   uint32_t overflows = 0;      // OVF packets
   uint32_t errors = 0;         // damaged bytes, or packets that cannot follow one another
-  uint32_t aux_flags = 0;      // PERF_RECORD_AUX flags of the capture (TRUNCATED 1, PARTIAL 4, …)
+  uint32_t aux_flags = 0;      // loss_flag
   uint64_t skipped_bytes = 0;  // in no packet: before the first PSB, or after damage
   bool cut_packet = false;     // the epoch's bytes ended within a packet
   bool any() const {
     return overflows != 0 || errors != 0 || aux_flags != 0 || skipped_bytes != 0 || cut_packet;
   }
   bool operator==(const TraceLoss&) const = default;
+  // The one reason that explains the others best: "the trace buffer was full". Empty: no loss.
+  std::string_view reason() const;
 };
 
 struct EpochDigest {
@@ -118,6 +135,8 @@ struct Comparison {
   bool end_differs = false;    // last_ip, or the bounds' ends
   bool mismatch_a = false;     // which side's counter and trace disagree
   bool mismatch_b = false;
+  // kUnknown: why, and of which side ("second: the trace buffer was full").
+  std::string unknown_because;
   std::optional<Stream> first_stream() const;
   // One line: "differs: T block 3 (branches 24576..32767)".
   std::string text() const;

@@ -216,8 +216,8 @@ void NormalFormSink::on_enable(uint64_t ip) {
     first_ip_ = ip;
     first_mode_ = mode_;
   }
-  if (pause_ == Pause::kExit && ip != from_ip_) {
-    event(AsyncKind::kMovedExit, from_ip_, ip, from_branches_, from_targets_);
+  if (pause_ == Pause::kExit && ip - from_ip_ > kMaxInstructionBytes) {
+    event(AsyncKind::kEvent, from_ip_, ip, from_branches_, from_targets_);
   } else if (pause_ == Pause::kStop) {
     event(AsyncKind::kStop, from_ip_, ip, from_branches_, from_targets_);
   }
@@ -267,6 +267,30 @@ void NormalFormSink::damage(uint64_t) {
   mode_.reset();
 }
 
+void NormalFormSink::note_aux_flags(uint32_t flags) {
+  loss_.aux_flags |= flags;
+  state_ = 0;
+  pause_ = Pause::kNone;
+  enabled_known_ = false;
+  mode_.reset();
+}
+
+void NormalFormSink::note_position(uint64_t ip) {
+  if (enabled_known_) return;  // the guest was not seen leaving: something is lost
+  on_enable(ip);
+  on_fup(ip);
+  pause_at_exit();
+}
+
+void NormalFormSink::note_delivery(uint64_t from, uint64_t to) {
+  if (enabled_known_) return;
+  on_enable(from);
+  on_fup(from);
+  on_tip(to);
+  on_fup(to);
+  pause_at_exit();
+}
+
 void NormalFormSink::event(AsyncKind kind, uint64_t from, uint64_t to, uint64_t branches,
                            uint64_t targets) {
   events_.add({static_cast<uint64_t>(kind), from, to, branches, targets});
@@ -313,7 +337,8 @@ EpochDigest NormalForm::end_epoch(const EpochBounds& bounds) {
   if (scanner_.pending_bytes() != 0) sink_.note_cut_packet();
   const uint64_t skipped = scanner_.skipped_bytes();
   sink_.note_skipped(skipped - std::exchange(skipped_before_, skipped));
-  if (scanner_.synced()) return sink_.end_epoch(bounds);
+  // Before the first byte there is nothing to be out of step with: the guest has not run yet.
+  if (scanner_.synced() || scanner_.bytes_fed() == 0) return sink_.end_epoch(bounds);
   // Out of step: neither this epoch nor the beginning of the next was seen whole.
   sink_.note_error();
   EpochDigest out = sink_.end_epoch(bounds);

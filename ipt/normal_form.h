@@ -5,7 +5,9 @@
 //
 // What is dropped, and why it may be: PSB+ (status, by byte count), PAD and timing, VMCS, repeats
 // of MODE.Exec, the size of TNTs, address compression, the order of TIPs against TNTs (TIPs may be
-// deferred, SDM 3C 35.4.2.3; the two meet again at FUPs), and exits that resume where they left.
+// deferred, SDM 3C 35.4.2.3; the two meet again at FUPs), and exits that resume where they left or
+// within an instruction's length behind: there a monitor executed it (CPUID, IN, ...), which was no
+// branch, and another run may have left the guest once more between it and what came next.
 #pragma once
 
 #include <array>
@@ -22,11 +24,15 @@
 namespace us::ipt {
 
 enum class AsyncKind : uint64_t {
-  kEvent = 1,      // FUP, TIP: interrupt, exception
-  kMovedExit = 2,  // FUP, TIP.PGD, TIP.PGE elsewhere: an exit that resumed at another address
-  kStop = 3,       // TIP.PGD without a FUP, and where tracing went on
-  kLoneFup = 4,    // a FUP nothing followed
+  // Interrupt, exception: FUP, TIP. Also an exit that resumed elsewhere (FUP, TIP.PGD, TIP.PGE):
+  // one that a monitor delivered, and whether it or the processor did differs from run to run.
+  kEvent = 1,
+  kStop = 3,     // TIP.PGD without a FUP, and where tracing went on
+  kLoneFup = 4,  // a FUP nothing followed
 };
+
+// The longest instruction. SDM 2A 2.3.11.
+constexpr uint64_t kMaxInstructionBytes = 15;
 
 struct NormalFormOptions {
   TraceSetup setup;
@@ -88,7 +94,10 @@ class NormalFormSink {
   void pads(uint64_t) {}
   void damage(uint64_t offset);
 
-  void note_aux_flags(uint32_t flags) { loss_.aux_flags |= flags; }
+  // Whatever was known of where the trace stands is not known any more.
+  void note_aux_flags(uint32_t flags);
+  void note_position(uint64_t ip);
+  void note_delivery(uint64_t from, uint64_t to);
   void note_cut_packet() { loss_.cut_packet = true; }
   void note_error() { ++loss_.errors; }
   void note_skipped(uint64_t bytes) { loss_.skipped_bytes += bytes; }
@@ -198,6 +207,10 @@ class NormalForm {
   // Flags of the capture that mean loss (PERF_RECORD_AUX: TRUNCATED 1, OVERWRITE 2, PARTIAL 4,
   // COLLISION 8).
   void note_aux_flags(uint32_t flags) { sink_.note_aux_flags(flags); }
+  // As TraceSink::stands() and delivered(): the same as if the guest had been entered there, and
+  // had been left again after the event.
+  void note_position(uint64_t ip) { sink_.note_position(ip); }
+  void note_delivery(uint64_t from, uint64_t to) { sink_.note_delivery(from, to); }
 
   // Call when every byte of the epoch was fed. An epoch ends at a VM exit, where TIP.PGD forces out
   // every packet.

@@ -31,8 +31,13 @@ class TraceSink {
   virtual ~TraceSink() = default;
   virtual bool accept(ByteSpan bytes) = 0;
   // Bytes are missing before those that come next: flags of a hardware capture, as in
-  // PERF_RECORD_AUX (TRUNCATED 1, OVERWRITE 2, PARTIAL 4, COLLISION 8).
+  // PERF_RECORD_AUX (TRUNCATED 1, OVERWRITE 2, PARTIAL 4, COLLISION 8) and ipt::loss_flag.
   virtual void lost(uint32_t /*aux_flags*/) {}
+  // The guest stands at `ip`, out of which no packet tells: a monitor executed an instruction for
+  // it. Only while the guest is not in the processor, after every byte of before.
+  virtual void stands(uint64_t /*ip*/) {}
+  // A monitor, not the processor, delivered an event to the guest that stood at `from`. Likewise.
+  virtual void delivered(uint64_t /*from*/, uint64_t /*to*/) {}
 };
 
 // A sink that keeps everything, up to a limit.

@@ -61,6 +61,14 @@ void Witness::lost(uint32_t aux_flags) {
   if (form_) form_->note_aux_flags(aux_flags);
 }
 
+void Witness::stands(uint64_t ip) {
+  if (form_) form_->note_position(ip);
+}
+
+void Witness::delivered(uint64_t from, uint64_t to) {
+  if (form_) form_->note_delivery(from, to);
+}
+
 ipt::EpochDigest Witness::cut(uint64_t epoch) {
   US_CHECK(form_.has_value(), "no digest was asked for");
   machine_.vcpu().cut_trace();

@@ -51,6 +51,8 @@ class Witness final : private ipt::TraceSink {
       : machine_(machine), options_(std::move(options)) {}
   bool accept(ByteSpan bytes) override;
   void lost(uint32_t aux_flags) override;
+  void stands(uint64_t ip) override;
+  void delivered(uint64_t from, uint64_t to) override;
 
   hv::Machine& machine_;
   WitnessOptions options_;

@@ -159,12 +159,68 @@ TEST_CASE("in millions of branches a flipped one is found to within a sixteenth"
   }
 }
 
-TEST_CASE("an exit that resumes where it left is dropped, one that resumes elsewhere is kept") {
+TEST_CASE(
+    "an exit that resumes where it left or an instruction on is dropped, one elsewhere is kept") {
   const Bytes gone = {0x04, 0x3d, 0x10, 0x00, 0x01, 0x31, 0x10, 0x00, 0x06};
   CHECK(packets_digest(gone).stream(Stream::kAsync).items == 0);
   CHECK(packets_digest(gone).branches() == 2);
-  const Bytes moved = {0x04, 0x3d, 0x10, 0x00, 0x01, 0x31, 0x12, 0x00, 0x06};
-  CHECK(packets_digest(moved).stream(Stream::kAsync).items == 1);
+  for (const uint8_t to : {0x11, 0x1f}) {
+    const Bytes executed = {0x04, 0x3d, 0x10, 0x00, 0x01, 0x31, to, 0x00, 0x06};
+    CHECK(packets_digest(executed).stream(Stream::kAsync).items == 0);
+  }
+  for (const uint8_t to : {0x0f, 0x20}) {
+    const Bytes moved = {0x04, 0x3d, 0x10, 0x00, 0x01, 0x31, to, 0x00, 0x06};
+    CHECK(packets_digest(moved).stream(Stream::kAsync).items == 1);
+  }
+}
+
+TEST_CASE("an event that the monitor delivered is the processor's, wherever the guest was left") {
+  // PGE 0x1000, T, FUP 0x1020, TIP 0x2000, N, FUP 0x2010, PGD.
+  const EpochDigest by_processor = packets_digest(
+      {0x31, 0x00, 0x10, 0x06, 0x3d, 0x20, 0x10, 0x2d, 0x00, 0x20, 0x04, 0x3d, 0x10, 0x20, 0x01});
+  // Left at 0x1020, or two bytes before, where an instruction was executed for the guest.
+  for (const uint8_t left_at : {0x20, 0x1e}) {
+    NormalForm form;
+    Bytes before(kPsbPacket, kPsbPacket + kPsbBytes);
+    const Bytes packets = {0x02, 0x23, 0x31, 0x00, 0x10, 0x06, 0x3d, left_at, 0x10, 0x01};
+    before.insert(before.end(), packets.begin(), packets.end());
+    form.feed(before);
+    form.note_delivery(0x1020, 0x2000);
+    // Where the processor goes on, and where it does not.
+    if (left_at == 0x20) form.feed(Bytes{0x31, 0x00, 0x20, 0x04, 0x3d, 0x10, 0x20, 0x01});
+    if (left_at == 0x1e) form.feed(Bytes{0x31, 0x00, 0x20, 0x04, 0x3d, 0x0f, 0x20, 0x01});
+    form.note_position(0x2010);
+    const EpochDigest digest = form.end_epoch();
+    CHECK(digest == by_processor);
+    CHECK(digest.last_ip == 0x2010);
+  }
+}
+
+TEST_CASE("an epoch after a loss in the guest's midst is judged as if nothing had been before") {
+  const std::vector<Step> run = random_run(31, 300);
+  TraceBuffer buffer;
+  PacketWriter writer(buffer, {});
+  writer.enable(kRunStart);
+  for (const Step& step : run) write_step(step, writer);
+  writer.flush();
+  NormalForm form;
+  form.feed(buffer.bytes());
+  form.note_aux_flags(loss_flag::kTruncated);
+  CHECK(form.end_epoch().loss.reason() == "the trace buffer was full");
+  form.feed(trace_of(run));
+  CHECK(form.end_epoch(bounds_of(run)).combined() == digest_of_run(run).combined());
+}
+
+TEST_CASE("an epoch before the first byte is empty and no loss, and spoils not the next") {
+  const std::vector<Step> run = random_run(41, 100);
+  NormalForm form;
+  form.note_position(kRunStart);
+  const EpochDigest empty = form.end_epoch();
+  CHECK(!empty.loss.any());
+  CHECK(empty.branches() == 0);
+  CHECK(empty.first_ip == kRunStart);
+  form.feed(trace_of(run));
+  CHECK(form.end_epoch(bounds_of(run)) == digest_of_run(run));
 }
 
 TEST_CASE("the first TIP.PGE and the last exit are where the epoch starts and ends") {
@@ -275,9 +331,9 @@ TEST_CASE("a FUP that belongs to PTWRITE is no event") {
 }
 
 TEST_CASE("a system-wide trace has the digest of the guest-only one") {
-  // Guest-only: PGE 0x1000, T, FUP 0x1010, PGD, PGE 0x1010, N, FUP 0x1020, PGD, PGE 0x1024, T.
+  // Guest-only: PGE 0x1000, T, FUP 0x1010, PGD, PGE 0x1010, N, FUP 0x1020, PGD, PGE 0x1040, T.
   const Bytes guest_only = {0x31, 0x00, 0x10, 0x06, 0x3d, 0x10, 0x10, 0x01, 0x31, 0x10,
-                            0x10, 0x04, 0x3d, 0x20, 0x10, 0x01, 0x31, 0x24, 0x10, 0x06};
+                            0x10, 0x04, 0x3d, 0x20, 0x10, 0x01, 0x31, 0x40, 0x10, 0x06};
   const Bytes exit = {0x02, 0x43, 0x00, 0x01, 0, 0, 0, 0, 0x2d, 0x00, 0x80};  // PIP NR=0, TIP host
   const Bytes entry = {0x02, 0x43, 0x01, 0x02, 0, 0, 0, 0};                   // PIP NR=1
   Bytes wide = {0x31, 0x00, 0x10, 0x06, 0x3d, 0x10, 0x10};
@@ -289,7 +345,7 @@ TEST_CASE("a system-wide trace has the digest of the guest-only one") {
   add(exit);
   add({0xfe});
   add(entry);
-  add({0x2d, 0x24, 0x10, 0x06});
+  add({0x2d, 0x40, 0x10, 0x06});
   Bytes bytes(kPsbPacket, kPsbPacket + kPsbBytes);
   bytes.insert(bytes.end(), {0x02, 0x23});
   bytes.insert(bytes.end(), wide.begin(), wide.end());
