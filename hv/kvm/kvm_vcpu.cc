@@ -83,6 +83,7 @@ Status KvmVcpu::open(KvmHost& host) {
   if (Status s = vm_->set_cpuid(cpuid_table(shadow_, !options_.cooperative)); !s.ok()) return s;
   fetch(kSregs);
   store(kAll);
+  find_trace();
   return Done{};
 }
 
@@ -92,7 +93,7 @@ VcpuCaps KvmVcpu::caps() const {
           .exact_alarm = steps_ != nullptr,
           .traps_rdtsc = features().time_exits || steps_ != nullptr,
           .exact_step = features().monitor_steps && options_.use_monitor_steps,
-          .traces_pt = false};
+          .traces_pt = trace_pmu_.has_value()};
 }
 
 // What belongs to the thread that runs the vCPU.
@@ -296,6 +297,7 @@ int KvmVcpu::enter_kernel(bool complete_only) {
   counted_ = false;
   access_pending_ = false;
   debug_exit_ = false;
+  if (capture_ != nullptr) capture_->pump();
   const int result = vm_->host().run(vm_->vcpu());
   ++statistics_.runs;
   if (result == -EINTR) ++statistics_.interrupted;
@@ -397,11 +399,5 @@ std::string KvmVcpu::remarks() const {
   return fmt::format("the guest's memory is not pinned: {} (raise the limit of locked memory)",
                      std::strerror(vm_->pin_error()));
 }
-
-Result<ipt::TraceSetup> KvmVcpu::start_trace(const TraceRequest&) {
-  US_CHECK(false, "caps() say that there is no trace");
-}
-
-void KvmVcpu::cut_trace() { US_CHECK(false, "there is no trace to cut"); }
 
 }  // namespace us::hv::kvm

@@ -23,6 +23,7 @@
 #include "hv/kvm/step_counter.h"
 #include "hv/kvm/step_plan.h"
 #include "hv/kvm/vm.h"
+#include "ipt/capture/capture.h"
 #include "pmu/counter.h"
 
 namespace us::hv::kvm {
@@ -38,6 +39,9 @@ struct KvmOptions {
   bool use_monitor_steps = true;     // where the kernel has them
   std::optional<unsigned> cpu = {};  // its thread is kept there; nothing: wherever it is put
   std::shared_ptr<void> keeps = {};  // what has to live as long as the vCPU: the host's seams
+  // Intel PT of this host; null: the guest cannot be traced. Outlives the vCPU.
+  ipt::TraceHost* trace = nullptr;
+  ipt::CaptureOptions capture = {};  // thread and scope are the vCPU's
 };
 
 class KvmVcpu final : public Vcpu {
@@ -70,8 +74,8 @@ class KvmVcpu final : public Vcpu {
   std::optional<UserError> failure() const override { return failure_; }
   Result<ipt::TraceSetup> start_trace(const TraceRequest& request) override;
   void cut_trace() override;
-  void stop_trace() override {}
-  bool tracing() const override { return false; }
+  void stop_trace() override;
+  bool tracing() const override { return capture_ != nullptr; }
   void digest_state(ByteWriter& out) const override;
   std::string dump() const override;
 
@@ -87,6 +91,7 @@ class KvmVcpu final : public Vcpu {
     uint64_t software_delivered = 0;  // interrupts and NMIs
   };
   const Statistics& statistics() const { return statistics_; }
+  const ipt::Capture* capture() const { return capture_.get(); }
 
  private:
   KvmVcpu(GuestMemory& memory, Bus& bus, KvmOptions options);
@@ -126,6 +131,11 @@ class KvmVcpu final : public Vcpu {
   void clean_frame(const StepPlan::Landing& landing);
   void count_branches(const StepPlan& plan, uint64_t from, bool trapped);
   void clean_flags_at(uint64_t linear, unsigned bytes);
+
+  // --- tracing (kvm_vcpu_trace.cc)
+  void find_trace();
+  uint64_t trace_place() const;
+  void trace_delivery(uint64_t from);
 
   // --- state (kvm_vcpu_state.cc)
   enum Part : unsigned { kRegs = 1, kSregs = 2, kEvents = 4, kCore = 7, kRest = 8, kAll = 15 };
@@ -172,6 +182,9 @@ class KvmVcpu final : public Vcpu {
   mutable Branches last_read_;
   mutable bool counted_ = false;  // last_read_ is of now
   mutable std::optional<UserError> failure_;
+
+  std::optional<ipt::TracePmu> trace_pmu_;  // there: the guest can be traced
+  std::unique_ptr<ipt::Capture> capture_;
 
   std::atomic<bool> kicked_{false};
   std::atomic<pid_t> thread_{0};

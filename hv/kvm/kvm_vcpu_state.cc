@@ -147,6 +147,7 @@ void KvmVcpu::sync_apic_base() {
 // Lets the software processor's code work on the guest's registers and memory.
 void KvmVcpu::deliver(const std::function<void(Cpu&)>& how) {
   fetch(kCore);
+  const uint64_t from = trace_place();
   flush_tlb_all(shadow_);  // it knows nothing of what the guest did since
   shadow_.halted = halted_;
   shadow_.shutdown = false;
@@ -155,6 +156,7 @@ void KvmVcpu::deliver(const std::function<void(Cpu&)>& how) {
   shutdown_ = shutdown_ || shadow_.shutdown;
   ++statistics_.software_delivered;
   store(kCore);
+  trace_delivery(from);
 }
 
 bool KvmVcpu::event_in_flight() const {

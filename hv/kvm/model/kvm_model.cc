@@ -18,8 +18,8 @@ uint64_t bit_of(int signal) { return uint64_t{1} << (signal - 1); }
 
 }  // namespace
 
-KvmModel::KvmModel(const KvmModelOptions& options, PerfModel* perf)
-    : options_(options), perf_(perf), random_(options.seed) {}
+KvmModel::KvmModel(const KvmModelOptions& options, PerfModel* perf, TraceModel* trace)
+    : options_(options), perf_(perf), trace_(trace), random_(options.seed) {}
 
 KvmModel::~KvmModel() = default;
 
@@ -73,6 +73,7 @@ int KvmModel::run(int) {
       fiber_->resume();
     }
   }
+  leave_guest();
   remove_debug();
   page().exit_reason = stop_.reason;
   page().cr8 = cr8_;
@@ -88,6 +89,15 @@ void KvmModel::guest() {
     fiber_->pause();
     access_done_ = false;
   }
+}
+
+// The processor changes over; only a trace sees when.
+void KvmModel::enter_guest() {
+  if (trace_ != nullptr) trace_->enter(c());
+}
+
+void KvmModel::leave_guest() {
+  if (trace_ != nullptr) trace_->leave(c());
 }
 
 KvmModel::Stop KvmModel::interrupted() {
@@ -158,6 +168,7 @@ KvmModel::Stop KvmModel::run_stretch() {
   const bool monitor = (debug_.control & US_KVM_GUESTDBG_MTF) != 0;
   cpu.intercepts.faults = options_.interrupt_delivery_one_in != 0 || monitor;
   StopReason reason;
+  enter_guest();
   if (monitor || interrupt_steps_) {
     if (interrupt_steps_) --*interrupt_steps_;
     reason = soft_->step();
@@ -223,6 +234,7 @@ std::optional<KvmModel::Stop> KvmModel::debug_stop() {
 void KvmModel::deliver_held() {
   Cpu& cpu = c();
   cpu.intercepts.fault_held = false;
+  enter_guest();  // it is delivered on the way in
   const Fault fault = cpu.fault;
   deliver(cpu, fault, cpu.rip);
 }
@@ -283,6 +295,7 @@ void KvmModel::wait_for(uint32_t reason) {
   ++accesses;
   stop_ = {0, reason};
   access_open_ = true;
+  leave_guest();
   fiber_->pause();
   access_open_ = false;
   access_done_ = true;

@@ -21,6 +21,7 @@
 #include "hv/kvm/kvm_host.h"
 #include "hv/kvm/model/fiber.h"
 #include "hv/kvm/model/perf_model.h"
+#include "hv/kvm/model/trace_model.h"
 #include "hv/kvm/state_convert.h"
 #include "pmu/random.h"
 
@@ -39,6 +40,7 @@ struct KvmModelOptions {
   bool time_exits = false;
   bool monitor_steps = false;
   bool hides_spurious_faults = false;
+  bool guest_only_trace = false;
   bool resume_flag_works = true;
   bool halt_ends_step = true;  // a stepped HLT is reported as such, not as a step
   // What the host lacks.
@@ -54,7 +56,8 @@ struct KvmModelOptions {
 
 class KvmModel final : public KvmHost, private Bus {
  public:
-  explicit KvmModel(const KvmModelOptions& options, PerfModel* perf = nullptr);
+  explicit KvmModel(const KvmModelOptions& options, PerfModel* perf = nullptr,
+                    TraceModel* trace = nullptr);
   ~KvmModel() override;
 
   // The next KVM_RUN that reaches `branches` retired ends with this.
@@ -139,6 +142,8 @@ class KvmModel final : public KvmHost, private Bus {
   std::optional<Stop> debug_stop();
   Stop interrupted();
   Stop monitor_step();
+  void enter_guest();
+  void leave_guest();
   bool signal_pending() const;
   void wait_for(uint32_t reason);  // exit with an access, come back when it is answered
   void port(bool in, uint16_t port, unsigned size);
@@ -154,6 +159,7 @@ class KvmModel final : public KvmHost, private Bus {
 
   KvmModelOptions options_;
   PerfModel* perf_;
+  TraceModel* trace_;
   pmu::Random random_;
   int open_files_ = 0;
   std::map<uint32_t, kvm_userspace_memory_region> slots_;

@@ -35,7 +35,7 @@ int KvmModel::check_extension(int, uint32_t cap) {
     case US_KVM_CAP_X86_TSC_EXIT: return options_.time_exits ? US_KVM_TSC_EXIT_RDTSC : 0;
     case US_KVM_CAP_X86_MTF_STEP: return options_.monitor_steps;
     case US_KVM_CAP_X86_HIDE_SPURIOUS_PF: return options_.hides_spurious_faults;
-    case US_KVM_CAP_X86_PT_GUEST_ONLY: return 0;
+    case US_KVM_CAP_X86_PT_GUEST_ONLY: return options_.guest_only_trace;
     default: return 1;
   }
 }
@@ -76,6 +76,7 @@ int KvmModel::enable_capability(int, uint32_t cap, uint64_t argument) {
       monitor_steps_ = true;
       return 0;
     case US_KVM_CAP_X86_HIDE_SPURIOUS_PF:
+    case US_KVM_CAP_X86_PT_GUEST_ONLY:
     case KVM_CAP_PMU_CAPABILITY: return soft_ != nullptr ? -EINVAL : 0;
     default: return -EINVAL;
   }

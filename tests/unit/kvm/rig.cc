@@ -18,7 +18,10 @@ const pmu::EventRow& some_row() {
   US_CHECK(false, "no event");
 }
 
-Rig::Rig(const RigOptions& options) : perf(options.perf), kvm(options.kvm, &perf) {
+Rig::Rig(const RigOptions& options)
+    : perf(options.perf),
+      trace(options.trace.value_or(model::TraceModelOptions{.there = false})),
+      kvm(options.kvm, &perf, &trace) {
   const VcpuFactory factory = [&](GuestMemory& memory, Bus& bus) -> Result<std::unique_ptr<Vcpu>> {
     KvmOptions wanted = options.vcpu;
     if (options.counter)
@@ -27,6 +30,7 @@ Rig::Rig(const RigOptions& options) : perf(options.perf), kvm(options.kvm, &perf
         if (!counter.ok()) return counter.error();
         return std::unique_ptr<pmu::Counter>(std::move(counter).value());
       };
+    wanted.trace = &trace;
     auto made = KvmVcpu::create(kvm, memory, bus, wanted);
     if (!made.ok()) return made.error();
     vcpu = made->get();

@@ -32,6 +32,7 @@ struct RigOptions {
                                 .time_exits = true};
   bool counter = true;  // branches are counted by the model of perf; else by stepping
   model::PerfOptions perf = {};
+  std::optional<model::TraceModelOptions> trace = {};  // the host's Intel PT
   KvmOptions vcpu = {};
   uint64_t memory_bytes = 8u << 20;
 };
@@ -45,6 +46,7 @@ struct Rig {
 
   TextWorld world;
   model::PerfModel perf;
+  model::TraceModel trace;
   model::KvmModel kvm;
   std::unique_ptr<Machine> machine;
   KvmVcpu* vcpu = nullptr;  // the machine's
