@@ -49,8 +49,9 @@ UserError unfit(const BackendChoice& choice, const std::string& rows) {
 hv::VcpuFactory kvm_factory(const BackendChoice& choice) {
   return [choice](hv::GuestMemory& memory, hv::Bus& bus) -> Result<std::unique_ptr<hv::Vcpu>> {
     const HostSeams seams = open_host();
-    hv::kvm::KvmOptions options{
-        .cooperative = choice.cooperative, .cpu = choice.cpu, .keeps = seams.kvm};
+    hv::kvm::KvmOptions options{.cooperative = choice.cooperative, .cpu = choice.cpu};
+    options.trace = seams.trace.get();
+    options.keeps = std::make_shared<HostSeams>(seams);
     if (!choice.by_steps)
       options.counter = [seams](int signal) { return hv::kvm::open_counter(seams.host(), signal); };
     auto made = hv::kvm::KvmVcpu::create(*seams.kvm, memory, bus, std::move(options));

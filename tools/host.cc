@@ -5,7 +5,8 @@ namespace {
 
 std::function<HostSeams()>& opener() {
   static std::function<HostSeams()> open = [] {
-    return HostSeams{hv::kvm::real_host_system(), hv::kvm::real_kvm_host(), pmu::real_perf_host()};
+    return HostSeams{hv::kvm::real_host_system(), hv::kvm::real_kvm_host(), pmu::real_perf_host(),
+                     ipt::real_trace_host()};
   };
   return open;
 }

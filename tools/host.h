@@ -12,7 +12,8 @@ struct HostSeams {
   std::shared_ptr<hv::kvm::HostSystem> system;
   std::shared_ptr<hv::kvm::KvmHost> kvm;
   std::shared_ptr<pmu::PerfHost> perf;
-  hv::kvm::Host host() const { return {*system, *kvm, *perf}; }
+  std::shared_ptr<ipt::TraceHost> trace;
+  hv::kvm::Host host() const { return {*system, *kvm, *perf, *trace}; }
 };
 
 // The seams for one user: a machine, or a check of the host.

@@ -135,7 +135,7 @@ constexpr std::string_view kForStock[] = {
     "kvm", "kvm-run", "breakpoint",   "guest-features", "bare-metal", "processor", "cores",
     "vmx", "perfmon", "perf-allowed", "branch-counter", "exact",      "smi",       "tsx"};
 constexpr std::string_view kForPatched[] = {"time-exits"};
-constexpr std::string_view kForTrace[] = {"pt", "pt-free", "pt-guest"};
+constexpr std::string_view kForTrace[] = {"pt", "pt-free", "pt-guest", "pt-trace"};
 
 bool is_stock_need(std::string_view id) {
   return std::find(std::begin(kForStock), std::end(kForStock), id) != std::end(kForStock);
@@ -189,7 +189,7 @@ HostReport check_host(const Host& host, const HostCheckOptions& options) {
   check_counter_settings(host, rows);
   check_exactness(host, rows, options);
   check_quiet(host, rows);
-  check_trace(host, rows);
+  check_trace(host, rows, options);
   HostReport report;
   HostModes& modes = report.modes;
   modes.record_kvm_steps = all_pass(rows, kForSteps);

@@ -9,6 +9,7 @@
 
 #include "hv/kvm/host_system.h"
 #include "hv/kvm/kvm_host.h"
+#include "ipt/capture/trace_host.h"
 #include "pmu/counter.h"
 #include "pmu/perf_host.h"
 
@@ -44,6 +45,7 @@ struct Host {
   HostSystem& system;
   KvmHost& kvm;
   pmu::PerfHost& perf;
+  ipt::TraceHost& trace;
 };
 
 struct HostCheckOptions {

@@ -12,16 +12,6 @@
 namespace us::hv::kvm {
 namespace {
 
-std::optional<uint64_t> number(const std::optional<std::string>& text, int base = 10) {
-  if (!text) return std::nullopt;
-  std::string_view digits = *text;
-  if (base == 16 && digits.starts_with("0x")) digits.remove_prefix(2);
-  uint64_t value = 0;
-  const auto [end, error] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
-  return error == std::errc() && end != digits.data() ? std::optional(value) : std::nullopt;
-}
-
 std::string shown(const std::optional<std::string>& text) { return text ? *text : "not there"; }
 
 // "6.1.0-28-amd64" -> {6, 1}.
@@ -43,8 +33,7 @@ bool forwards_freeze(const std::string& release) {
 }
 
 // VMX controls that may be 1, in the high half of the capability MSRs. SDM 3D A.3 to A.5.
-constexpr uint32_t kEntryControls = 0x484, kExitControls = 0x483, kSecondaryControls = 0x48b,
-                   kVmxMisc = 0x485;
+constexpr uint32_t kEntryControls = 0x484, kExitControls = 0x483, kSecondaryControls = 0x48b;
 bool may_set(const std::optional<uint64_t>& msr, unsigned bit) {
   return msr && (*msr >> (32 + bit) & 1) != 0;
 }
@@ -116,6 +105,8 @@ void check_patches(const Host& host, Rows& rows) {
   };
   wish("monitor-steps", features.monitor_steps, "steps by the monitor trap flag",
        "steps by the guest's own trap flag, with breakpoints where exceptions may lead");
+  wish("pt-guest-only", features.guest_only_trace, "Intel PT in the guest alone",
+       "Intel PT traces the host too, which is dropped again: more to write and to read");
   wish("spurious-faults", features.hides_spurious_faults, "hidden from guests",
        "a guest may see page faults that another run does not have");
 }
@@ -201,42 +192,6 @@ void check_quiet(const Host& host, Rows& rows) {
   const int pinned = host.kvm.pin_memory(trial, kTrial);
   wish("memory-pinned", pinned >= 0, pinned >= 0 ? "can be pinned" : std::strerror(-pinned),
        "the right to pin a guest's memory", "raise the limit of locked memory (`ulimit -l`)");
-}
-
-void check_trace(const Host& host, Rows& rows) {
-  constexpr const char* kPmu = "/sys/bus/event_source/devices/intel_pt";
-  const auto caps = [&](const char* name) {
-    return number(host.system.read_file(fmt::format("{}/caps/{}", kPmu, name)), 16);
-  };
-  const auto type = number(host.system.read_file(fmt::format("{}/type", kPmu)));
-  const std::string needed = "Intel PT with output to many regions and a choice of PSB periods";
-  if (!type) {
-    rows.fail("pt", "no intel_pt", needed, "a processor from Broadwell on, on bare metal");
-    rows.skipped("pt-free", "no intel_pt", "nobody else who traces");
-    rows.skipped("pt-guest", "no intel_pt", "PT that goes on in guests");
-    return;
-  }
-  const bool fit = caps("topa_multiple_entries") == 1 && caps("psb_cyc") == 1;
-  rows.judge("pt", fit, fit ? "ToPA with many entries, PSB periods" : "ToPA or psb_cyc missing",
-             needed, "a newer processor");
-  constexpr uint64_t kBranches = 0x2801;  // pt, noretcomp, branch
-  const int opened = host.system.open_trace(static_cast<uint32_t>(*type), kBranches);
-  rows.judge("pt-free", opened >= 0, opened >= 0 ? "can be opened" : std::strerror(-opened),
-             "nobody else who traces, and the right to",
-             "end `perf record -e intel_pt`; lower kernel.perf_event_paranoid");
-  const auto misc = host.system.read_msr(kVmxMisc);
-  const std::string guest_needed = "PT that goes on in guests: IA32_VMX_MISC bit 14, pt_mode 0";
-  const auto mode = host.system.read_file("/sys/module/kvm_intel/parameters/pt_mode");
-  constexpr unsigned kPtInVmx = 14;
-  if (mode && *mode != "0") {
-    rows.fail("pt-guest", fmt::format("pt_mode {}", *mode), guest_needed,
-              "load kvm_intel with pt_mode=0");
-  } else if (!misc) {
-    rows.skipped("pt-guest", "the MSR cannot be read", guest_needed);
-  } else {
-    rows.judge("pt-guest", (*misc >> kPtInVmx & 1) != 0, fmt::format("IA32_VMX_MISC {:#x}", *misc),
-               guest_needed, "a newer processor");
-  }
 }
 
 }  // namespace us::hv::kvm

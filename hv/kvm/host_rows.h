@@ -46,6 +46,6 @@ void check_patches(const Host& host, Rows& rows);
 void check_processor(const Host& host, Rows& rows);
 void check_counter_settings(const Host& host, Rows& rows);
 void check_quiet(const Host& host, Rows& rows);
-void check_trace(const Host& host, Rows& rows);
+void check_trace(const Host& host, Rows& rows, const HostCheckOptions& options);
 
 }  // namespace us::hv::kvm

@@ -4,8 +4,6 @@
 #include <cpuid.h>
 #include <fcntl.h>
 #include <fstream>
-#include <linux/perf_event.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -43,17 +41,6 @@ class RealHostSystem final : public HostSystem {
   std::string kernel_release() override {
     utsname name{};
     return ::uname(&name) == 0 ? name.release : "";
-  }
-  int open_trace(uint32_t pmu_type, uint64_t config) override {
-    perf_event_attr attr{};
-    attr.size = sizeof attr;
-    attr.type = pmu_type;
-    attr.config = config;
-    attr.disabled = 1;
-    const long fd = ::syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-    if (fd < 0) return -errno;
-    ::close(static_cast<int>(fd));
-    return 0;
   }
 };
 

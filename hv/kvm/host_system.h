@@ -1,4 +1,5 @@
-// The third seam, beside KvmHost and PerfHost: what hostcheck asks of the machine it runs on.
+// The last seam, beside KvmHost, PerfHost and TraceHost: what hostcheck asks of the machine it runs
+// on.
 #pragma once
 
 #include <array>
@@ -22,8 +23,6 @@ class HostSystem {
   // By /dev/cpu/0/msr; nothing: not to be read (no driver, no right).
   virtual std::optional<uint64_t> read_msr(uint32_t index) = 0;
   virtual std::string kernel_release() = 0;
-  // Tries to open an intel_pt event for the calling thread, as perf would; 0 or -errno.
-  virtual int open_trace(uint32_t pmu_type, uint64_t config) = 0;
 };
 
 std::unique_ptr<HostSystem> real_host_system();

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "hv/kvm/test_guest.h"
+#include "ipt/normal_form.h"
 
 namespace us::hv::kvm {
 namespace {
@@ -67,6 +68,27 @@ Program program_for(Loop loop, uint64_t branches) {
   US_CHECK(false, "no such loop");
 }
 
+// With a counter that counts nothing the guest runs freely, on hosts without a real one too.
+KvmOptions uncounted() {
+  KvmOptions options;
+  options.counter = [](int) -> Result<std::unique_ptr<pmu::Counter>> {
+    return std::unique_ptr<pmu::Counter>(std::make_unique<StepCounter>());
+  };
+  return options;
+}
+
+class CountingSink final : public ipt::TraceSink {
+ public:
+  bool accept(ByteSpan bytes) override {
+    form.feed(bytes);
+    return true;
+  }
+  void lost(uint32_t flags) override { form.note_aux_flags(flags); }
+  void stands(uint64_t ip) override { form.note_position(ip); }
+  void delivered(uint64_t from, uint64_t to) override { form.note_delivery(from, to); }
+  ipt::NormalForm form;
+};
+
 }  // namespace
 
 const char* name_of(Loop loop) {
@@ -101,12 +123,30 @@ Result<LoopResult> run_loop(KvmHost& host, const KvmOptions& options, Loop loop,
                     .exits = vcpu.statistics().runs};
 }
 
+Result<TraceResult> trace_loop(KvmHost& host, ipt::TraceHost& trace, uint64_t branches) {
+  KvmOptions options = uncounted();
+  options.trace = &trace;
+  if (const auto pmu = ipt::find_trace_pmu(trace); !pmu.ok()) return pmu.error();
+  const Program program = program_for(Loop::kMixed, branches);
+  TestGuest guest;
+  if (Status s = make_test_guest(guest, host, options, program.code); !s.ok()) return s.error();
+  KvmVcpu& vcpu = *guest.vcpu;
+  CountingSink sink;
+  const auto setup = vcpu.start_trace({.sink = &sink});
+  if (!setup.ok()) return setup.error();
+  StopReason reason = StopReason::kKicked;
+  while (reason == StopReason::kKicked) reason = vcpu.run({});
+  vcpu.stop_trace();
+  if (reason == StopReason::kFailed) return *vcpu.failure();
+  if (reason != StopReason::kHalted) return went_astray(vcpu, reason);
+  const ipt::EpochDigest digest = sink.form.end_epoch();
+  return TraceResult{.expected = program.branches,
+                     .traced = digest.branches(),
+                     .loss = std::string(digest.loss.reason())};
+}
+
 Result<BreakpointResult> try_breakpoint(KvmHost& host) {
-  // With a counter that counts nothing the guest runs freely, on hosts without a real one too.
-  KvmOptions options;
-  options.counter = [](int) -> Result<std::unique_ptr<pmu::Counter>> {
-    return std::unique_ptr<pmu::Counter>(std::make_unique<StepCounter>());
-  };
+  const KvmOptions options = uncounted();
   Bytes code;
   put_load_counter(code, 3);
   const size_t start = code.size();

@@ -32,6 +32,15 @@ struct LoopResult {
 Result<LoopResult> run_loop(KvmHost& host, const KvmOptions& options, Loop loop, uint64_t branches,
                             bool storm);
 
+// Runs a loop of about `branches` branches with its trace taken. Errors as above, and those of
+// ipt::find_trace_pmu and AuxEvent::open.
+struct TraceResult {
+  uint64_t expected = 0;
+  uint64_t traced = 0;
+  std::string loss;  // why the trace is not whole; empty: it is
+};
+Result<TraceResult> trace_loop(KvmHost& host, ipt::TraceHost& trace, uint64_t branches);
+
 // Whether a guest that is told to stop before an instruction by a hardware breakpoint does so, and
 // then goes on past it: what landing relies on. No branch is counted. Errors as above.
 struct BreakpointResult {

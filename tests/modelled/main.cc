@@ -7,7 +7,7 @@
 //   deliveries=N       one exception in N is caught by a signal before it is delivered
 //   throttle=N         one overflow in N is swallowed
 //   stock              a kernel without our modules
-//   no-kvm, no-counter, zen
+//   no-kvm, no-counter, no-trace, zen
 //
 // A misuse of KVM that the model noticed ends the process with 99, whatever else it did.
 #include <cerrno>
@@ -17,6 +17,7 @@
 #include "base/check.h"
 #include "hv/kvm/model/kvm_model.h"
 #include "hv/kvm/model/system_model.h"
+#include "hv/kvm/model/trace_model.h"
 #include "tools/host.h"
 #include "tools/verbs.h"
 
@@ -27,12 +28,15 @@ using us::hv::kvm::model::KvmModelOptions;
 using us::hv::kvm::model::PerfModel;
 using us::hv::kvm::model::PerfOptions;
 using us::hv::kvm::model::SystemModel;
+using us::hv::kvm::model::TraceModel;
+using us::hv::kvm::model::TraceModelOptions;
 
 constexpr int kMisused = 99;
 
 struct Options {
   KvmModelOptions kvm = {.time_exits = true, .monitor_steps = true, .hides_spurious_faults = true};
   PerfOptions perf;
+  TraceModelOptions trace;
   bool zen = false;
 };
 
@@ -48,7 +52,7 @@ void take(const std::string& word, Options& options) {
   const std::string key = word.substr(0, equals);
   const std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
   if (key == "seed") {
-    options.kvm.seed = options.perf.seed = number(value, word);
+    options.kvm.seed = options.perf.seed = options.trace.seed = number(value, word);
   } else if (key == "skid") {
     const auto skid = us::pmu::parse_skid(value);
     US_CHECK(skid.ok(), "UNDERSTUDY_MODEL: {}", skid.error().text());
@@ -66,6 +70,8 @@ void take(const std::string& word, Options& options) {
     options.kvm.open_error = ENOENT;
   } else if (key == "no-counter") {
     options.perf.open_error = ENOENT;
+  } else if (key == "no-trace") {
+    options.trace.there = false;
   } else if (key == "zen") {
     options.zen = true;
   } else {
@@ -89,7 +95,8 @@ bool misused = false;
 
 // One host: the machine that KVM's vCPU runs on and the counters that count it.
 struct ModelledHost {
-  explicit ModelledHost(const Options& options) : perf(options.perf), kvm(options.kvm, &perf) {
+  explicit ModelledHost(const Options& options)
+      : perf(options.perf), trace(options.trace), kvm(options.kvm, &perf, &trace) {
     if (options.zen) system.processor = {"AuthenticAMD", 25, 1, 1, us::pmu::CoreType::kOnly};
   }
   ~ModelledHost() {
@@ -99,6 +106,7 @@ struct ModelledHost {
     }
   }
   PerfModel perf;
+  TraceModel trace;
   KvmModel kvm;
   SystemModel system;
 };
@@ -109,7 +117,8 @@ int main(int argc, char** argv) {
   const Options options = read_options();
   us::tools::use_host([options] {
     const auto host = std::make_shared<ModelledHost>(options);
-    return us::tools::HostSeams{{host, &host->system}, {host, &host->kvm}, {host, &host->perf}};
+    return us::tools::HostSeams{
+        {host, &host->system}, {host, &host->kvm}, {host, &host->perf}, {host, &host->trace}};
   });
   const int code = us::tools::command_line(argc, argv);
   return misused ? kMisused : code;

@@ -1,4 +1,4 @@
-// The third seam's other side: a bare-metal Ice Lake server, prepared as docs/hardware.md says.
+// The system's side of the model: a bare-metal Ice Lake server, prepared as docs/hardware.md says.
 // Tests spoil it.
 #pragma once
 
@@ -22,9 +22,6 @@ class SystemModel : public HostSystem {
       {"/sys/devices/system/cpu/isolated", "2-3"},
       {"/sys/kernel/mm/ksm/run", "0"},
       {"/proc/sys/kernel/numa_balancing", "0"},
-      {"/sys/bus/event_source/devices/intel_pt/type", "8"},
-      {"/sys/bus/event_source/devices/intel_pt/caps/topa_multiple_entries", "1"},
-      {"/sys/bus/event_source/devices/intel_pt/caps/psb_cyc", "1"},
   };
   std::map<uint32_t, uint64_t> msrs = {
       {0x483, uint64_t{1} << (32 + 12)}, {0x484, uint64_t{1} << (32 + 13)}, {0x485, 1u << 14}};
@@ -32,7 +29,6 @@ class SystemModel : public HostSystem {
       {1, {0, 0, 0, 0}}, {7, {0, 0, 0, 0}}, {0xa, {0x0730'0805, 0, 0, 0}}};
   pmu::CpuId processor = {"GenuineIntel", 6, 0x6a, 6, pmu::CoreType::kOnly};
   std::string release = "6.1.0-28-amd64";
-  int trace_error = 0;
 
   std::optional<std::string> read_file(const std::string& path) override {
     const auto at = files.find(path);
@@ -45,7 +41,6 @@ class SystemModel : public HostSystem {
     return at == msrs.end() ? std::nullopt : std::optional(at->second);
   }
   std::string kernel_release() override { return release; }
-  int open_trace(uint32_t, uint64_t) override { return -trace_error; }
 };
 
 }  // namespace us::hv::kvm::model

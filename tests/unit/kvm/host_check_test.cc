@@ -12,24 +12,25 @@
 namespace us::hv::kvm::test {
 namespace {
 
-class FakeSystem final : public model::SystemModel {
- public:
-  int open_trace(uint32_t type, uint64_t config) override {
-    CHECK(config == 0x2801);
-    return SystemModel::open_trace(type, config);
-  }
-};
-
 struct Bench {
-  FakeSystem system;
-  model::KvmModelOptions kvm = {
-      .time_exits = true, .monitor_steps = true, .hides_spurious_faults = true};
+  model::SystemModel system;
+  model::KvmModelOptions kvm = {.time_exits = true,
+                                .monitor_steps = true,
+                                .hides_spurious_faults = true,
+                                .guest_only_trace = true};
   model::PerfOptions perf = {};
+  model::TraceModelOptions trace = {};
+  std::function<void(model::TraceModel&)> spoil_trace = [](model::TraceModel&) {};
 
   HostReport check() {
     model::PerfModel perf_model(perf);
-    model::KvmModel kvm_model(kvm, &perf_model);
-    const HostReport report = check_host({system, kvm_model, perf_model}, {.loop_branches = 2000});
+    model::TraceModel trace_model(trace);
+    spoil_trace(trace_model);
+    model::KvmModel kvm_model(kvm, &perf_model, &trace_model);
+    const HostReport report =
+        check_host({system, kvm_model, perf_model, trace_model}, {.loop_branches = 2000});
+    CHECK(trace_model.open_files() == 0);
+    CHECK(trace_model.mappings() == 0);
     CHECK(kvm_model.open_files() == 0);
     CHECK(kvm_model.violations == std::vector<std::string>{});
     return report;
@@ -54,7 +55,7 @@ TEST_CASE("a host prepared by the book passes every row and can do everything") 
     CHECK(!r.needed.empty());
     CHECK(r.mend.empty());
   }
-  CHECK(report.rows.size() == 25);
+  CHECK(report.rows.size() == 27);
   CHECK(report.modes.record_soft);
   CHECK(report.modes.record_kvm_steps);
   CHECK(report.modes.record_kvm_stock);
@@ -72,7 +73,6 @@ struct Provocation {
 };
 
 TEST_CASE("each thing that a host may lack fails its own row, named with what was seen") {
-  const std::string pt = "/sys/bus/event_source/devices/intel_pt";
   const std::vector<Provocation> provocations = {
       {"kvm", RowStatus::kFail, "KVM-001", [](Bench& b) { b.kvm.open_error = ENOENT; }},
       {"kvm", RowStatus::kFail, "Permission denied", [](Bench& b) { b.kvm.open_error = EACCES; }},
@@ -126,11 +126,29 @@ TEST_CASE("each thing that a host may lack fails its own row, named with what wa
        [](Bench& b) { b.system.files["/proc/sys/kernel/numa_balancing"] = "1"; }, true},
       {"memory-pinned", RowStatus::kWarn, "memory", [](Bench& b) { b.kvm.pin_error = ENOMEM; },
        true},
-      {"pt", RowStatus::kFail, "no intel_pt",
-       [pt](Bench& b) { b.system.files.erase(pt + "/type"); }, true},
-      {"pt", RowStatus::kFail, "ToPA",
-       [pt](Bench& b) { b.system.files[pt + "/caps/topa_multiple_entries"] = "0"; }, true},
-      {"pt-free", RowStatus::kFail, "busy", [](Bench& b) { b.system.trace_error = EBUSY; }, true},
+      {"pt-guest-only", RowStatus::kWarn, "the host too",
+       [](Bench& b) { b.kvm.guest_only_trace = false; }, true},
+      {"pt", RowStatus::kFail, "no intel_pt", [](Bench& b) { b.trace.there = false; }, true},
+      {"pt", RowStatus::kFail, "topa_multiple_entries",
+       [](Bench& b) { b.trace.files["caps/topa_multiple_entries"] = "0"; }, true},
+      {"pt", RowStatus::kFail, "psb_cyc", [](Bench& b) { b.trace.files["caps/psb_cyc"] = "0"; },
+       true},
+      {"pt-free", RowStatus::kFail, "busy", [](Bench& b) { b.trace.open_error = EBUSY; }, true},
+      {"pt-free", RowStatus::kFail, "Permission denied",
+       [](Bench& b) { b.trace.open_error = EACCES; }, true},
+      {"pt-free", RowStatus::kFail, "IPT-005", [](Bench& b) { b.trace.aux_error = EPERM; }, true},
+      {"pt-trace", RowStatus::kFail, "the processor's trace buffer overflowed",
+       [](Bench& b) {
+         b.spoil_trace = [](model::TraceModel& t) { t.at_next_enable = [&t] { t.overflow(); }; };
+       },
+       true},
+      {"pt-trace", RowStatus::kFail, "the trace event had no hardware",
+       [](Bench& b) {
+         b.spoil_trace = [](model::TraceModel& t) {
+           t.at_next_enable = [&t] { t.take_hardware(); };
+         };
+       },
+       true},
       {"pt-guest", RowStatus::kFail, "IA32_VMX_MISC", [](Bench& b) { b.system.msrs[0x485] = 0; },
        true},
       {"pt-guest", RowStatus::kFail, "pt_mode 1",
@@ -169,10 +187,12 @@ TEST_CASE("a host without counters can still record by steps, and says so") {
 TEST_CASE("a quick look tries no guest and promises nothing that only a guest shows") {
   Bench bench;
   model::PerfModel perf(bench.perf);
-  model::KvmModel kvm(bench.kvm, &perf);
-  const HostReport report = check_host({bench.system, kvm, perf}, {.quick = true});
+  model::TraceModel trace(bench.trace);
+  model::KvmModel kvm(bench.kvm, &perf, &trace);
+  const HostReport report = check_host({bench.system, kvm, perf, trace}, {.quick = true});
   CHECK(kvm.runs == 0);
   CHECK(row(report, "exact").status == RowStatus::kWarn);
+  CHECK(row(report, "pt-trace").status == RowStatus::kWarn);
   CHECK_FALSE(report.modes.record_kvm_steps);
 }
 
