@@ -96,7 +96,7 @@ uint32_t AuxEvent::collect(const std::function<void(ByteSpan)>& take, uint64_t l
       read_records({ring, options_.ring_bytes}, ring_tail_, head, aux_end_, options_.aux_bytes);
   ring_tail_ = head;
   __atomic_store_n(&page_->data_tail, head, __ATOMIC_RELEASE);
-  started_ = started_ || records.started;
+  if (records.started) started_ = true;
   aux_end_ = records.aux_end;
   lost_records_ += records.lost_records;
 

@@ -4,6 +4,7 @@
 // stretch has been published.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -57,9 +58,10 @@ class AuxEvent {
   int fd_ = -1;
   perf_event_mmap_page* page_ = nullptr;
   uint8_t* aux_ = nullptr;
-  bool started_ = false;
   uint64_t ring_tail_ = 0, aux_tail_ = 0, aux_end_ = 0;
-  uint64_t lost_records_ = 0;
+  // Written by whoever collects, read by the owner.
+  std::atomic<bool> started_{false};
+  std::atomic<uint64_t> lost_records_{0};
 };
 
 }  // namespace us::ipt

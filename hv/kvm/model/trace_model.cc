@@ -37,14 +37,8 @@ TraceModel::~TraceModel() = default;
 void TraceModel::enter(Cpu& c) {
   if (inside_) return;
   inside_ = true;
-  if (current_ == nullptr || current_->full) {
-    if (c.trace != nullptr) {
-      c.trace = nullptr;
-      c.link_slot = nullptr;
-      update_mode(c);
-    }
-    return;
-  }
+  // Once there has been an event the guest stays traced: without one its packets go nowhere.
+  if (writer_ == nullptr && current_ == nullptr) return;
   if (writer_ == nullptr) {
     ipt::PacketWriterConfig config;
     config.psb_period = options_.psb_period;
@@ -69,11 +63,12 @@ void TraceModel::enter(Cpu& c) {
 void TraceModel::leave(Cpu& c) {
   if (!inside_) return;
   inside_ = false;
-  if (current_ == nullptr || c.trace == nullptr) return;
+  if (c.trace == nullptr) return;
   writer_->exit(linear_ip(c, c.rip));
   writer_->flush();
   if (std::exchange(damage_, false)) put(Bytes{0xb9, 0xb9});
-  if (options_.publish_one_in != 0 && random_.next() % options_.publish_one_in == 0) {
+  if (current_ != nullptr && options_.publish_one_in != 0 &&
+      random_.next() % options_.publish_one_in == 0) {
     // The thread was scheduled out and in again.
     ++pauses;
     stop_in_host();

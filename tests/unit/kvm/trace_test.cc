@@ -4,27 +4,17 @@
 #include <cerrno>
 #include <doctest/doctest.h>
 
-#include "logchannel/memory_log.h"
-#include "replay-engine/live_source.h"
-#include "replay-engine/log_source.h"
-#include "replay-engine/recorder.h"
-#include "replay-engine/run_loop.h"
 #include "replay-engine/witness.h"
 #include "tests/unit/kvm/rig.h"
-
-extern "C" const uint8_t kvm_payload_begin[], kvm_payload_end[];
 
 namespace us::hv::kvm::test {
 namespace {
 
-constexpr uint64_t kRounds = 100;
-
-// Signals that mean nothing everywhere, exceptions caught halfway.
+// Signals that mean nothing, at entries and anywhere in the guest.
 model::KvmModelOptions stormy(bool guest_only) {
   return {.seed = 3,
           .interrupt_entry_one_in = 5,
-          .interrupt_after_branches = 100,
-          .interrupt_delivery_one_in = 3,
+          .interrupt_after_branches = 40,
           .time_exits = true,
           .guest_only_trace = guest_only};
 }
@@ -42,77 +32,6 @@ std::unique_ptr<replay::Witness> witness_of(Machine& machine) {
   return std::move(started).value();
 }
 
-// Keeps the epochs' digests; records, if it is to.
-class Keeper final : public replay::InputObserver {
- public:
-  Keeper(Machine& machine, replay::Recorder* recorder)
-      : witness_(witness_of(machine)), recorder_(recorder) {}
-  bool before_apply(Machine& m, const replay::StampedInput& input,
-                    replay::EndOfInputs& why) override {
-    return recorder_ == nullptr || recorder_->before_apply(m, input, why);
-  }
-  bool at_epoch(Machine& m, const replay::EpochCheck& check, replay::EndOfInputs& why) override {
-    if (check.epoch == 0) return true;  // the log's end, which no epoch ends at
-    if (before_cut) before_cut(check.epoch);
-    digests.push_back(witness_->cut(check.epoch));
-    return recorder_ == nullptr || recorder_->at_epoch(m, check, why);
-  }
-  std::vector<ipt::EpochDigest> digests;
-  std::function<void(uint64_t epoch)> before_cut;
-
- private:
-  std::unique_ptr<replay::Witness> witness_;
-  replay::Recorder* recorder_;
-};
-
-struct Recording {
-  Bytes log;
-  std::vector<ipt::EpochDigest> digests;
-};
-
-// `before_cut` is asked for mischief at every epoch's end.
-Recording record(Rig& rig, const std::function<void(uint64_t)>& before_cut = {}) {
-  Machine& machine = *rig.machine;
-  load_payload(machine, kvm_payload_begin, kvm_payload_end, kRounds);
-  WorldEvents events([&machine] { machine.kick(); });
-  log::MemorySink sink;
-  replay::Recorder recorder(sink);
-  Keeper keeper(machine, &recorder);
-  keeper.before_cut = before_cut;
-  replay::LiveSource source(machine, events,
-                            {.anchor_interval = std::chrono::microseconds(100),
-                             .time_limit = std::chrono::seconds(120),
-                             .epoch_length = std::chrono::milliseconds(1),
-                             .epochs_per_memory_check = 5});
-  replay::Lander lander;
-  const replay::EndOfInputs end = run_loop(machine, source, lander, &keeper);
-  CHECK_MESSAGE(end.kind == replay::EndKind::kGuestPoweredOff, end.detail);
-  recorder.finish(machine, end);
-  REQUIRE(sink.flush().ok());
-  CHECK(rig.kvm.violations == std::vector<std::string>{});
-  return {sink.bytes(), std::move(keeper.digests)};
-}
-
-std::vector<ipt::EpochDigest> digests_of_replay(Machine& machine, const Bytes& log) {
-  load_payload(machine, kvm_payload_begin, kvm_payload_end, kRounds);
-  log::MemoryStream stream(log);
-  auto opening = replay::read_opening(stream);
-  REQUIRE(opening.ok());
-  replay::LogSource source(stream, std::move(opening->first));
-  replay::Lander lander({.margin = 64, .minimum_period = 32});
-  Keeper keeper(machine, nullptr);
-  const replay::EndOfInputs end = run_loop(machine, source, lander, &keeper);
-  CHECK_MESSAGE(end.kind == replay::EndKind::kGuestPoweredOff, end.detail);
-  return std::move(keeper.digests);
-}
-
-// The same guest on the software processor, traced by itself.
-std::vector<ipt::EpochDigest> software_digests(const Bytes& log) {
-  TextWorld world;
-  auto machine = soft_machine(world);
-  return digests_of_replay(*machine, log);
-}
-
 void check_equal(const std::vector<ipt::EpochDigest>& kvm,
                  const std::vector<ipt::EpochDigest>& soft) {
   REQUIRE(kvm.size() == soft.size());
@@ -125,51 +44,66 @@ void check_equal(const std::vector<ipt::EpochDigest>& kvm,
   }
 }
 
-TEST_CASE("a guest-only trace of a KVM guest has the digests of the software processor's own") {
-  for (const bool forgets : {false, true}) {
-    CAPTURE(forgets);
-    Rig rig(traced(true, {.forgets_last_ip = forgets}));
-    const Recording recording = record(rig);
-    check_equal(recording.digests, software_digests(recording.log));
-    CHECK(rig.trace.opened.size() == 1);
-    CHECK((rig.trace.opened[0].exclude_kernel == 1));
-    CHECK((rig.trace.opened[0].exclude_user == 1));
-    CHECK(rig.trace.host_stretches == 0);
+// MOV ESP, 0x90000; MOV ECX, 3000; L: CALL F; DEC ECX; JNZ L; HLT
+// F: TEST CL, 1; JZ +2; OUT 0x80, AL; RET
+constexpr uint8_t kCalls[] = {0xbc, 0,    0,    0x09, 0,    0xb9, 0xb8, 0x0b, 0,    0,
+                              0xe8, 0x05, 0,    0,    0,    0xff, 0xc9, 0x75, 0xf7, 0xf4,
+                              0xf6, 0xc1, 0x01, 0x74, 0x02, 0xe6, 0x80, 0xc3};
+
+// Runs a guest of calls, branches and ports to its end, cut at these counts of branches; before
+// each cut `before` is told the number of the epoch that ends.
+std::vector<ipt::EpochDigest> cut_at(Machine& machine, const std::vector<uint64_t>& places,
+                                     const std::function<void(uint64_t)>& before = {}) {
+  load_payload(machine, kCalls, kCalls + sizeof kCalls, 0);
+  const auto witness = witness_of(machine);
+  std::vector<ipt::EpochDigest> digests;
+  const auto cut = [&] {
+    if (before) before(digests.size());
+    digests.push_back(witness->cut(digests.size()));
+  };
+  for (const uint64_t place : places) {
+    CHECK(machine.run({.alarm = Branches(place)}) == MachineStop::kLimit);
+    cut();
   }
+  CHECK(machine.run({}) == MachineStop::kIdle);
+  cut();
+  return digests;
 }
 
-TEST_CASE("a trace with the host in it has them too: the host's part is dropped") {
-  for (const uint64_t seed : {1, 2, 3}) {
-    CAPTURE(seed);
-    Rig rig(traced(false, {.seed = seed, .publish_one_in = 7}));
-    const Recording recording = record(rig);
-    check_equal(recording.digests, software_digests(recording.log));
-    CHECK((rig.trace.opened[0].exclude_kernel == 0));
-    CHECK(rig.trace.host_stretches > 100);
-    CHECK(rig.trace.pauses > 10);
-  }
+// An alarm nearer than 32 branches comes late.
+std::vector<uint64_t> some_places(pmu::Random& random) {
+  std::vector<uint64_t> places;
+  for (uint64_t at = 0; (at += 64 + random.next() % 900) < 6000;) places.push_back(at);
+  return places;
 }
 
-TEST_CASE("with the copier's thread the digests are the same") {
-  for (const bool guest_only : {true, false}) {
-    CAPTURE(guest_only);
-    RigOptions options = traced(guest_only);
-    options.vcpu.capture.copier = true;
-    options.vcpu.capture.aux.aux_bytes = 64 << 10;
-    Rig rig(options);
-    const Recording recording = record(rig);
-    check_equal(recording.digests, software_digests(recording.log));
-  }
+std::vector<ipt::EpochDigest> software_digests(const std::vector<uint64_t>& places) {
+  TextWorld world;
+  auto machine = soft_machine(world);
+  return cut_at(*machine, places);
 }
 
-TEST_CASE("whatever two processors do differently, the digests are the same") {
-  for (const uint64_t seed : {5, 6}) {
+TEST_CASE("cuts of a KVM guest's trace at any places have the software processor's digests") {
+  pmu::Random random(17);
+  for (uint64_t round = 0; round < 12; ++round) {
+    const std::vector<uint64_t> places = some_places(random);
+    const auto soft = software_digests(places);
     for (const bool guest_only : {true, false}) {
-      CAPTURE(seed);
+      CAPTURE(round);
       CAPTURE(guest_only);
-      Rig rig(traced(guest_only, {.seed = seed, .variation = ipt::VariationConfig::all(seed)}));
-      const Recording recording = record(rig);
-      check_equal(recording.digests, software_digests(recording.log));
+      model::TraceModelOptions trace{.seed = random.next(),
+                                     .forgets_last_ip = round % 3 == 1,
+                                     .publish_one_in = round % 2 == 0 ? 5u : 0u};
+      if (round >= 6) trace.variation = ipt::VariationConfig::all(round);
+      RigOptions options = traced(guest_only, trace);
+      options.vcpu.capture.copier = round % 4 == 3;
+      Rig rig(options);
+      check_equal(cut_at(*rig.machine, places), soft);
+      CHECK(rig.kvm.violations == std::vector<std::string>{});
+      CHECK(rig.trace.opened.size() == 1);
+      CHECK((rig.trace.opened[0].exclude_kernel == (guest_only ? 1 : 0)));
+      CHECK((rig.trace.opened[0].exclude_user == (guest_only ? 1 : 0)));
+      CHECK((rig.trace.host_stretches == 0) == guest_only);
     }
   }
 }
@@ -183,7 +117,7 @@ struct Mischief {
 TEST_CASE("each loss makes the epoch it falls into unknown, with its reason, and no other") {
   const std::vector<Mischief> mischief = {
       {"the trace buffer was full", [](auto& t) { t.flag_next(PERF_AUX_FLAG_TRUNCATED); }},
-      {"the trace buffer was full", [](auto& t) { t.fill(4); }},
+      {"the trace buffer was full", [](auto& t) { t.fill(100); }},
       {"trace was overwritten", [](auto& t) { t.flag_next(PERF_AUX_FLAG_OVERWRITE); }},
       {"the trace has gaps", [](auto& t) { t.flag_next(PERF_AUX_FLAG_PARTIAL); }},
       {"somebody else used the trace hardware",
@@ -198,24 +132,23 @@ TEST_CASE("each loss makes the epoch it falls into unknown, with its reason, and
       {"the processor's trace buffer overflowed", [](auto& t) { t.overflow(); }},
   };
   constexpr uint64_t kSpoilt = 3;
+  const std::vector<uint64_t> places = {500, 1000, 2000, 3000, 4000, 5000};
+  const auto soft = software_digests(places);
   for (const Mischief& m : mischief) {
     for (const bool guest_only : {true, false}) {
       const std::string name =
           m.reason + std::string(guest_only ? ", guest only" : ", host inside");
       INFO(name);
       Rig rig(traced(guest_only));
-      // At the end of the epoch before, so that the epoch has it wherever it comes.
-      const Recording recording = record(rig, [&](uint64_t epoch) {
-        if (epoch != kSpoilt) return;
-        rig.trace.at_next_enable = [&] { m.spoil(rig.trace); };
+      // From the beginning of the epoch on.
+      const auto kvm = cut_at(*rig.machine, places, [&](uint64_t epoch) {
+        if (epoch + 1 == kSpoilt) rig.trace.at_next_enable = [&] { m.spoil(rig.trace); };
       });
-      const auto soft = software_digests(recording.log);
-      REQUIRE(recording.digests.size() == soft.size());
-      REQUIRE(soft.size() > kSpoilt + 2);
+      REQUIRE(kvm.size() == soft.size());
       for (size_t i = 0; i < soft.size(); ++i) {
         CAPTURE(i);
-        const ipt::Comparison found = compare(recording.digests[i], soft[i]);
-        if (recording.digests[i].bounds.epoch != kSpoilt + 1) {
+        const ipt::Comparison found = compare(kvm[i], soft[i]);
+        if (i != kSpoilt) {
           CHECK_MESSAGE(found.verdict == ipt::Verdict::kEqual, found.text());
           continue;
         }
@@ -223,21 +156,6 @@ TEST_CASE("each loss makes the epoch it falls into unknown, with its reason, and
         CHECK(found.unknown_because == std::string("first: ") + m.reason);
       }
     }
-  }
-}
-
-TEST_CASE("a recording made on KVM replays on another KVM with equal paths") {
-  for (const bool guest_only : {true, false}) {
-    CAPTURE(guest_only);
-    RigOptions options = traced(guest_only, {.seed = 1});
-    options.kvm = {.seed = 8, .time_exits = true, .guest_only_trace = guest_only};
-    Rig rig(options);
-    const Recording recording = record(rig);
-    options.kvm.seed = 9;
-    options.trace = model::TraceModelOptions{
-        .seed = 2, .publish_one_in = 5, .variation = ipt::VariationConfig::all(2)};
-    Rig other(options);
-    check_equal(recording.digests, digests_of_replay(*other.machine, recording.log));
   }
 }
 
