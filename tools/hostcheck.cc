@@ -1,8 +1,11 @@
 // `understudy hostcheck`: what this host can do, row by row.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "hv/kvm/exit_storms.h"
 #include "hv/kvm/host_check.h"
+#include "hv/kvm/trace_figures.h"
+#include "pmu/perf_counter.h"
 #include "tools/host.h"
 #include "tools/talk.h"
 #include "tools/verbs.h"
@@ -33,20 +36,30 @@ struct Measured {
   Result<hv::kvm::StormResult> result;
 };
 
-std::vector<Measured> measure(const HostSeams& seams, uint64_t exits) {
+struct Measurements {
+  std::vector<Measured> storms;
+  std::optional<Result<hv::kvm::TraceFigures>> trace;  // nothing: not measured
+};
+
+Measurements measure(const HostSeams& seams, uint64_t exits) {
+  constexpr uint64_t kCuts = 2000;
   hv::kvm::KvmOptions options;
   options.counter = [&seams](int signal) { return hv::kvm::open_counter(seams.host(), signal); };
-  std::vector<Measured> out;
+  Measurements out;
   for (const hv::kvm::ExitKind kind : hv::kvm::all_exit_kinds())
-    out.push_back({kind, hv::kvm::run_storm(*seams.kvm, options, kind, exits)});
+    out.storms.push_back({kind, hv::kvm::run_storm(*seams.kvm, options, kind, exits)});
+  out.trace = hv::kvm::measure_trace(*seams.kvm, *seams.trace, options, std::min(exits, kCuts));
   return out;
+}
+
+std::string one_line(const UserError& error) {
+  return fmt::format("{} [{}]: {}", error.what, error.id, error.seen);
 }
 
 nlohmann::ordered_json to_json(const Measured& m) {
   nlohmann::ordered_json row{{"exits_by", name_of(m.kind)}};
   if (!m.result.ok()) {
-    row["error"] = fmt::format("{} [{}]: {}", m.result.error().what, m.result.error().id,
-                               m.result.error().seen);
+    row["error"] = one_line(m.result.error());
     return row;
   }
   const hv::kvm::StormResult& r = *m.result;
@@ -60,11 +73,21 @@ nlohmann::ordered_json to_json(const Measured& m) {
   return row;
 }
 
-void print_text(const std::vector<Measured>& measured) {
-  for (const Measured& m : measured) {
+nlohmann::ordered_json to_json(const Result<hv::kvm::TraceFigures>& trace) {
+  if (!trace.ok()) return {{"error", one_line(trace.error())}};
+  return {{"trace_cuts", trace->cuts},
+          {"trace_cut_ns", trace->cut_ns},
+          {"trace_bytes", trace->bytes},
+          {"trace_branches", trace->branches},
+          {"trace_deferred_tips", trace->deferred_tips},
+          {"trace_long_tnts", trace->long_tnts},
+          {"trace_loss", trace->loss}};
+}
+
+void print_text(const Measurements& measured) {
+  for (const Measured& m : measured.storms) {
     if (!m.result.ok()) {
-      fmt::print("{:<12} {} [{}]: {}\n", name_of(m.kind), m.result.error().what,
-                 m.result.error().id, m.result.error().seen);
+      fmt::print("{:<12} {}\n", name_of(m.kind), one_line(m.result.error()));
       continue;
     }
     const hv::kvm::StormResult& r = *m.result;
@@ -75,9 +98,18 @@ void print_text(const std::vector<Measured>& measured) {
       fmt::print("; late by {} at most, {} at p99", r.late_max, r.late_p99);
     fmt::print("\n");
   }
+  if (!measured.trace) return;
+  if (const auto& trace = *measured.trace; trace.ok()) {
+    fmt::print("{:<12} {} cuts, {:.2f} us each; {} bytes, {} deferred TIPs, {} long TNTs{}{}\n",
+               "trace", trace->cuts, trace->cut_ns / 1e3, trace->bytes, trace->deferred_tips,
+               trace->long_tnts, trace->loss.empty() ? "" : "; lost: ", trace->loss);
+  } else {
+    fmt::print("{:<12} {}\n", "trace", one_line(trace.error()));
+  }
 }
 
-void print_json(const hv::kvm::HostReport& report, const std::vector<Measured>& measured) {
+void print_json(const hv::kvm::HostReport& report, const Measurements& measured,
+                const HostSeams& seams) {
   auto rows = nlohmann::ordered_json::array();
   for (const hv::kvm::HostRow& row : report.rows)
     rows.push_back({{"id", row.id},
@@ -89,7 +121,10 @@ void print_json(const hv::kvm::HostReport& report, const std::vector<Measured>& 
   for (const Mode& mode : kModes) modes[mode.name] = report.modes.*mode.there;
   nlohmann::ordered_json out{
       {"schema", "understudy.hostcheck.v1"}, {"rows", rows}, {"modes", modes}};
-  for (const Measured& m : measured) out["measured"].push_back(to_json(m));
+  if (const auto event = pmu::usable_event(seams.system->cpu()); event.ok())
+    out["counter"] = {{"processor", (*event)->name}, {"uncalibrated_margin", (*event)->skid}};
+  for (const Measured& m : measured.storms) out["measured"].push_back(to_json(m));
+  if (measured.trace) out["trace"] = to_json(*measured.trace);
   fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
@@ -114,10 +149,10 @@ void print_text(const hv::kvm::HostReport& report, const Globals& globals) {
 int hostcheck(const HostcheckOptions& options, const Globals& globals) {
   const HostSeams seams = open_host();
   const hv::kvm::HostReport report = hv::kvm::check_host(seams.host(), {.quick = options.quick});
-  std::vector<Measured> measured;
+  Measurements measured;
   if (options.exits != 0) measured = measure(seams, options.exits);
   if (options.json) {
-    print_json(report, measured);
+    print_json(report, measured, seams);
   } else {
     print_text(report, globals);
     print_text(measured);

@@ -6,6 +6,7 @@
 //   signals=N          a signal that means nothing after about N branches; one entry in four
 //   deliveries=N       one exception in N is caught by a signal before it is delivered
 //   throttle=N         one overflow in N is swallowed
+//   overcount=N        one overflow in N counts as a branch
 //   stock              a kernel without our modules
 //   no-kvm, no-counter, no-trace, zen
 //
@@ -64,6 +65,8 @@ void take(const std::string& word, Options& options) {
     options.kvm.interrupt_delivery_one_in = number(value, word);
   } else if (key == "throttle") {
     options.perf.throttle_one_in = number(value, word);
+  } else if (key == "overcount") {
+    options.perf.overcount_one_in = number(value, word);
   } else if (key == "stock") {
     options.kvm.time_exits = options.kvm.monitor_steps = options.kvm.hides_spurious_faults = false;
   } else if (key == "no-kvm") {

@@ -14,8 +14,9 @@ case_kvm_record_replay() {
   new_disk disk.img
   model seed=1,signals=20000,deliveries=20
   guest record 'modprobe ext4; mount /dev/vda /mnt; head -c 300000 /dev/urandom >/mnt/f; sync; sha256sum /mnt/f; umount /mnt' \
-    --backend kvm -o recording --disk disk.img --stats record.json
+    --backend kvm --ipt-check -o recording --disk disk.img --stats record.json
   expect_status 0
+  expect_json record.json ipt_unknown 0
   expect_json record.json instructions 0
   expect_line '[0-9a-f]{64}  /mnt/f'
   e2fsck -f -n disk.img >e2fsck.txt 2>&1 || { cat e2fsck.txt; fail "e2fsck finds errors"; }
@@ -30,6 +31,9 @@ case_kvm_record_replay() {
     expect_json replay.json final_digest "$(json record.json final_digest)"
     expect_json replay.json instructions 0
     expect_json replay.json landings '[1-9][0-9]*'
+    expect_json replay.json ipt_epochs '[1-9][0-9]*'
+    expect_json replay.json ipt_unknown 0
+    expect_json replay.json ipt_counter_mismatches 0
   done
 }
 
@@ -141,4 +145,28 @@ case_kvm_here() {
     exit 77
   fi
   kvm_steps
+}
+
+# What somebody with a Xeon runs once, on the model: every question answered; and what spoils an answer.
+case_kvm_acceptance() {
+  model seed=10,skid=fixed:9
+  "$here/../../tools/hardware-acceptance" -b "$UNDERSTUDY" -n 2000 -o report.txt >out 2>err || fail "exit status $?"
+  for answer in '1\. \[ok\] exact under [0-9]+ exits by signals' '1\. \[ok\] exact under [0-9]+ exits by steps' \
+    '2\. \[ok\] an alarm of a guest was at most 9 branches late' '3\. \[ok\] .*stops, and goes on' \
+    '4\. \[ok\] .*branches traced of' '5\. \[ok\] a cut of the trace costs' '6\. \[ok\] deferred TIPs: 0, long TNTs: 0'; do
+    grep -qE "^$answer" report.txt || fail "no answer like: $answer"
+  done
+  grep -q '^0 surprises, 0 not answered' report.txt || fail "surprises on the model"
+  grep -q '"uncalibrated_margin"' report.txt || fail "the report does not hold what hostcheck printed"
+
+  model seed=10,overcount=7
+  status=0
+  "$here/../../tools/hardware-acceptance" -b "$UNDERSTUDY" -n 2000 -o report.txt >out 2>err || status=$?
+  expect_status 1
+  grep -q '^1\. \[surprise\] NOT exact under exits by alarms' report.txt || fail "an overcount is no surprise"
+  model no-counter
+  status=0
+  "$here/../../tools/hardware-acceptance" -b "$UNDERSTUDY" -n 100 -o report.txt >out 2>err || status=$?
+  expect_status 3
+  grep -q '^0 surprises, [1-9]' report.txt || fail "a host without a counter surprises"
 }
