@@ -181,6 +181,7 @@ KvmModel::Stop KvmModel::run_stretch() {
     if (failure_) request.alarm = std::min(request.alarm, Branches(failure_->first));
     reason = soft_->run(request);
   }
+  reclaim_debug();
   if (perf_ != nullptr && perf_->interrupt_at() && *perf_->interrupt_at() <= cpu.branches)
     perf_->interrupt();
   if (const auto stop = debug_stop()) return *stop;
@@ -264,9 +265,33 @@ void KvmModel::remove_debug() {
   Cpu& cpu = c();
   if (!debug_installed_ || access_open_) return;
   debug_installed_ = false;
-  for (unsigned i = 0; i < 4; ++i)
-    if (cpu.dr[i] == debug_.arch.debugreg[i]) cpu.dr[i] = guest_dr_[i];
-  if (cpu.dr7 == debug_.arch.debugreg[7]) cpu.dr7 = guest_dr7_;
+  reclaim_debug();
+  for (unsigned i = 0; i < 4; ++i) cpu.dr[i] = guest_dr_[i];
+  cpu.dr7 = guest_dr7_;
+}
+
+// What the guest wrote to debug registers while the debugger's are in them.
+bool KvmModel::guest_wrote_debug() const {
+  const Cpu& cpu = soft_->cpu();
+  if (!debug_installed_) return false;
+  bool wrote = cpu.dr7 != debug_.arch.debugreg[7];
+  for (unsigned i = 0; i < 4; ++i) wrote = wrote || cpu.dr[i] != debug_.arch.debugreg[i];
+  return wrote;
+}
+
+// KVM catches such writes and keeps them for the guest; breakpoints stay armed. kvm_set_dr() in
+// Linux's arch/x86/kvm/x86.c
+void KvmModel::reclaim_debug() {
+  if (!guest_wrote_debug()) return;
+  Cpu& cpu = c();
+  for (unsigned i = 0; i < 4; ++i) {
+    if (cpu.dr[i] == debug_.arch.debugreg[i]) continue;
+    guest_dr_[i] = cpu.dr[i];
+    cpu.dr[i] = debug_.arch.debugreg[i];
+  }
+  if (cpu.dr7 == debug_.arch.debugreg[7]) return;
+  guest_dr7_ = cpu.dr7;
+  cpu.dr7 = debug_.arch.debugreg[7];
 }
 
 // TF is put into the guest's flags now, if they are to be stepped from here.
@@ -412,7 +437,8 @@ GuestTsc KvmModel::tsc(Branches) {
 
 bool KvmModel::take_attention() {
   const Intercepts& seen = c().intercepts;
-  return access_done_ || priority_exit_ || seen.debug_hits != 0 || seen.fault_held;
+  return access_done_ || priority_exit_ || seen.debug_hits != 0 || seen.fault_held ||
+         guest_wrote_debug();
 }
 
 }  // namespace us::hv::kvm::model

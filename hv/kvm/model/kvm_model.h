@@ -153,6 +153,8 @@ class KvmModel final : public KvmHost, private Bus {
   void begin_entry();
   void install_debug();
   void remove_debug();
+  bool guest_wrote_debug() const;
+  void reclaim_debug();
   void note(std::string text) { violations.push_back(std::move(text)); }
   void touch(const char* call);
   uint64_t linear_rip();
