@@ -50,6 +50,7 @@ Result<std::unique_ptr<CodeRunner>> native_code();
 // that stops it, memory) that needs nothing else, so that other processors can be given it, too.
 struct NativeShape {
   const uint8_t* code;
+  size_t bytes;
   pmu::Retired round;
   bool calls_kernel;
 };

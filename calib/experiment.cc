@@ -7,7 +7,41 @@ std::vector<const Experiment*> experiments() {
           &kShortPeriods,   &kSkid,      &kLandingCost};
 }
 
+namespace {
+
+Amounts times(const Amounts& a, uint64_t n) {
+  return {.skid_samples = a.skid_samples * n,
+          .pieces = a.pieces * n,
+          .piece_branches = a.piece_branches,
+          .alarms = a.alarms * n,
+          .period_samples = a.period_samples * n,
+          .landings = a.landings * n};
+}
+
+// A factor of quick amounts.
+uint64_t factor_of(Effort effort) {
+  switch (effort) {
+    case Effort::kQuick: return 1;
+    case Effort::kNormal: return 5;
+    case Effort::kThorough: break;
+  }
+  return 50;
+}
+
+constexpr Amounts kQuickGuest{.skid_samples = 200'000,
+                              .pieces = 500,
+                              .piece_branches = 20'000,
+                              .alarms = 300,
+                              .period_samples = 500};
+// That no alarm of hundreds was late tells a stop at the very branch from a tail without an end.
+constexpr Amounts kQuickSteps{
+    .skid_samples = 960, .pieces = 10, .piece_branches = 400, .alarms = 10, .period_samples = 50};
+
+}  // namespace
+
 Amounts amounts_of(Effort effort, std::string_view backend) {
+  if (backend == "kvm") return times(kQuickGuest, factor_of(effort));
+  if (backend == "kvm-steps") return times(kQuickSteps, factor_of(effort));
   const bool soft = backend == "soft";
   switch (effort) {
     case Effort::kQuick:

@@ -26,7 +26,8 @@ struct Amounts {
   uint64_t period_samples = 0;  // for each short period
   uint64_t landings = 0;        // for each margin
 };
-// Perf's alarms take microseconds, the model's take none: its amounts are smaller.
+// Perf's alarms take microseconds, the model's take none: its amounts are smaller. A guest's take
+// an exit each; where it is stepped, every branch does.
 Amounts amounts_of(Effort effort, std::string_view backend);
 
 // What experiments work on.

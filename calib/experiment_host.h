@@ -65,7 +65,7 @@ class ExperimentHost {
  public:
   virtual ~ExperimentHost() = default;
 
-  virtual std::string_view backend() const = 0;  // "soft", "perf"
+  virtual std::string_view backend() const = 0;  // "soft", "perf", "kvm", "kvm-steps"
   virtual std::string_view event() const = 0;    // as in a profile
   virtual uint64_t event_config() const = 0;
   virtual pmu::HostIdentity identity() const = 0;

@@ -46,6 +46,15 @@ constexpr Shape kShapes[] = {Shape::kTaken,       Shape::kNotTaken,  Shape::kMix
                              Shape::kCalls,       Shape::kStrings,   Shape::kCacheMisses,
                              Shape::kSystemCalls, Shape::kPageFaults};
 
+// Where a shape's code ends: where the next one's begins.
+size_t bytes_of(Shape shape) {
+  const size_t next = static_cast<size_t>(shape) + 1;
+  const auto begin = reinterpret_cast<uintptr_t>(kCodes[next - 1].function);
+  const auto end = next < kShapeCount ? reinterpret_cast<uintptr_t>(kCodes[next].function)
+                                      : reinterpret_cast<uintptr_t>(&us_native_tick);
+  return end - begin;
+}
+
 constexpr size_t kPage = 4096;
 constexpr size_t kChainBytes = 64u << 20;  // beyond every cache of its kind
 constexpr long kTickNs = 50'000;           // 20 kHz
@@ -203,6 +212,7 @@ class NativeCode final : public CodeRunner {
 NativeShape native_shape(Shape shape) {
   const Code& code = kCodes[static_cast<size_t>(shape)];
   return {.code = reinterpret_cast<const uint8_t*>(code.function),
+          .bytes = bytes_of(shape),
           .round = {.conditional = code.taken + code.not_taken, .taken = code.taken},
           .calls_kernel = shape == Shape::kSystemCalls || shape == Shape::kPageFaults};
 }

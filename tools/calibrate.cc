@@ -48,7 +48,7 @@ void say_end(const CalibrateOptions& options, const Measured& m, const Globals& 
 Result<int> calibrate(const CalibrateOptions& options, const Globals& globals) {
   SignalWatch signals;
   std::atomic<bool> stop{false};
-  auto host = open_host(options);
+  auto host = open_measured(options);
   if (!host.ok()) return host.error();
   signals.on_stop([&stop] { stop = true; });
   auto measured = measure(options, *host, effort_of(options), stop, globals);
@@ -87,7 +87,8 @@ int refused(const UserError& error, const CalibrateOptions& options) {
 
 void add_options(CLI::App& verb, CalibrateOptions& options) {
   verb.add_option("--backend", options.backend,
-                  "what to measure: perf (this host's counter), soft (the modelled one), kvm")
+                  "what to measure: perf (this host's counter, in user mode), kvm (the same, of a "
+                  "guest), soft (the modelled one)")
       ->check(CLI::IsMember({"perf", "soft", "kvm"}));
   verb.add_option("-o,--out", options.out,
                   "the profile (TOML) to write; FILE.state keeps what is measured until then");
@@ -103,6 +104,7 @@ void add_options(CLI::App& verb, CalibrateOptions& options) {
       ->check(CLI::Range(0.5, 0.9999));
   verb.add_option("--pmu-profile", options.pmu_profile,
                   "soft: host profile whose [model] is the counter to measure");
+  add_backend_options(verb, options.guest);
   verb.add_option("--skid", options.skid, "soft: skid of the counter, as in a profile's [model]");
 }
 

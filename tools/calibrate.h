@@ -7,6 +7,7 @@
 #include <string>
 
 #include "calib/calibration.h"
+#include "tools/backend.h"
 #include "tools/verbs.h"
 
 namespace us::tools {
@@ -15,6 +16,7 @@ struct CalibrateOptions {
   std::string backend = "perf";  // soft, perf, kvm
   std::string out, plot, state;
   std::string pmu_profile, skid;  // soft: the counter to model
+  BackendChoice guest;            // kvm: how its vCPU runs
   bool json = false, quick = false, thorough = false;
   uint64_t seed = 1;
   double overshoot_probability = 1e-6;
@@ -23,15 +25,18 @@ struct CalibrateOptions {
 
 // A host to measure and, where it is the software processor, the counter it models.
 struct MeasuredHost {
+  std::shared_ptr<void> keeps = {};  // what the host refers to
   std::unique_ptr<calib::ExperimentHost> host;
   std::optional<pmu::ModelSettings> model;
 };
-// Errors: CAL-001 kvm, PMU-017 and PMU-018 a host without a usable counter, CAL-002 a model asked
-// of a real counter, those of load_profile and parse_skid.
-Result<MeasuredHost> open_host(const CalibrateOptions& options);
+// Errors: PMU-017 and PMU-018 a host without a usable counter, those of KvmExperimentHost::open,
+// CAL-001 guests' options without guests, CAL-002 a model asked of a real counter, those of
+// load_profile and parse_skid.
+Result<MeasuredHost> open_measured(const CalibrateOptions& options);
 
-// This host's own counter.
+// This host's own counter: of this program's user mode, of a guest.
 Result<MeasuredHost> open_perf();
+Result<MeasuredHost> open_kvm(const CalibrateOptions& options);
 
 struct Measured {
   calib::Calibration calibration;

@@ -13,6 +13,7 @@ namespace {
 
 struct Options {
   std::string a, b;
+  std::string backend = "perf";  // what is measured again where no counter is modelled
   bool json = false;
   uint64_t seed = 1;
 };
@@ -55,13 +56,14 @@ Result<int> check(const Options& options, const Globals& globals) {
   auto profile = pmu::load_profile(options.a);
   if (!profile.ok()) return profile.error();
   if (auto foreign = pmu::refuse_foreign(*profile, pmu::this_host(), options.a)) return *foreign;
-  CalibrateOptions asked{.backend = profile->model ? "soft" : "perf", .seed = options.seed};
+  CalibrateOptions asked{.backend = profile->model ? "soft" : options.backend,
+                         .seed = options.seed};
   if (profile->model) asked.pmu_profile = options.a;
   if (profile->tail && profile->tail->overshoot_probability > 0) {
     asked.overshoot_probability = profile->tail->overshoot_probability;
     asked.confidence = profile->tail->confidence;
   }
-  auto host = open_host(asked);
+  auto host = open_measured(asked);
   if (!host.ok()) return host.error();
   signals.on_stop([&stop] { stop = true; });
   auto now = measure(asked, *host, calib::Effort::kQuick, stop, globals);
@@ -93,6 +95,9 @@ void add_calibrate_check(CLI::App& verb, const Globals& globals, int& exit_code)
   CLI::App* sub = verb.add_subcommand("check", "measure quickly, and compare with a profile");
   sub->add_option("profile", options->a, "the host's profile")->required();
   sub->add_flag("--json", options->json, "one JSON document");
+  sub->add_option("--backend", options->backend,
+                  "what measured the counter then, and does now: perf, kvm")
+      ->check(CLI::IsMember({"perf", "kvm"}));
   sub->add_option("--seed", options->seed, "of all that is drawn (1)");
   sub->callback([options, &globals, &exit_code] {
     const auto result = check(*options, globals);

@@ -86,7 +86,14 @@ std::string today() {
   return fmt::format("{:04}-{:02}-{:02}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday);
 }
 
-Result<MeasuredHost> open_host(const CalibrateOptions& options) {
+Result<MeasuredHost> open_measured(const CalibrateOptions& options) {
+  if (options.backend != "kvm" && (options.guest.by_steps || options.guest.cpu))
+    return UserError{.id = "CAL-001",
+                     .exit_code = ExitCode::kUsage,
+                     .what = "only guests are stepped, or kept on a processor",
+                     .seen = "--kvm-steps or --cpu with --backend " + options.backend,
+                     .needed = "--backend kvm, where guests are what is measured",
+                     .mend = "leave them out, or name the kvm backend"};
   if (options.backend == "soft") return open_soft(options);
   if (!options.pmu_profile.empty() || !options.skid.empty())
     return UserError{.id = "CAL-002",
@@ -95,13 +102,7 @@ Result<MeasuredHost> open_host(const CalibrateOptions& options) {
                      .seen = "--skid or --pmu-profile with --backend " + options.backend,
                      .needed = "--backend soft, where the counter is modelled",
                      .mend = "leave them out, or name the soft backend"};
-  if (options.backend == "kvm")
-    return UserError{.id = "CAL-001",
-                     .exit_code = ExitCode::kHostCannot,
-                     .what = "cannot calibrate with guests under KVM",
-                     .seen = "a build without the kvm backend",
-                     .needed = "the kvm backend, and a host with /dev/kvm and a branch counter",
-                     .mend = "`--backend perf` measures the same counter in user mode"};
+  if (options.backend == "kvm") return open_kvm(options);
   return open_perf();
 }
 

@@ -5,11 +5,11 @@
 namespace us::hv::kvm {
 namespace {
 
-constexpr uint64_t kMemoryBytes = 2u << 20;
-constexpr uint64_t kTables = 0x1000, kStack = 0x7000, kIdt = 0x4000, kGdt = 0x5000;
+constexpr uint64_t kLargePage = 2u << 20;
+constexpr uint64_t kTables = 0x1000, kIdt = 0x4000, kGdt = 0x5000;
 constexpr uint16_t kCodeSelector = 8;
 
-// Long mode with the first 2 MiB mapped, and one handler: past UD2, back.
+// Long mode with all memory mapped by large pages, and one handler: past UD2, back.
 void lay_out(GuestMemory& memory, const Bytes& code) {
   const auto put_words = [&memory](uint64_t at, std::initializer_list<uint64_t> words) {
     ByteWriter out;
@@ -18,7 +18,8 @@ void lay_out(GuestMemory& memory, const Bytes& code) {
   };
   put_words(kTables, {(kTables + 0x1000) | 3});
   put_words(kTables + 0x1000, {(kTables + 0x2000) | 3});
-  put_words(kTables + 0x2000, {0x83});  // one large page
+  for (uint64_t at = 0; at < memory.size(); at += kLargePage)
+    put_words(kTables + 0x2000 + at / kLargePage * 8, {at | 0x83});
   put_words(kGdt, {0, 0x00af'9b00'0000'ffff, 0x00cf'9300'0000'ffff});
   const uint64_t handler = kTestCode - 0x100;
   // ADD QWORD [RSP], 2; IRETQ
@@ -31,7 +32,7 @@ void lay_out(GuestMemory& memory, const Bytes& code) {
 CpuState entry_state() {
   CpuState s;
   s.rip = kTestCode;
-  s.regs[kRsp] = kStack;
+  s.regs[kRsp] = kTestStack;
   s.cr0 = cr0::kPg | cr0::kWp | cr0::kNe | cr0::kEt | cr0::kPe;
   s.cr3 = kTables;
   s.cr4 = cr4::kPae;
@@ -65,8 +66,10 @@ void put_loop_end(Bytes& code, size_t start) {
 }
 
 Status make_test_guest(TestGuest& guest, KvmHost& host, const KvmOptions& options,
-                       const Bytes& code) {
-  auto memory = GuestMemory::create(kMemoryBytes);
+                       const Bytes& code, uint64_t memory_bytes) {
+  US_CHECK(memory_bytes % kLargePage == 0 && memory_bytes <= 512 * kLargePage, "{} bytes",
+           memory_bytes);
+  auto memory = GuestMemory::create(memory_bytes);
   if (!memory.ok()) return memory.error();
   guest.memory = std::move(memory).value();
   lay_out(*guest.memory, code);

@@ -1,23 +1,29 @@
-// The guests of self_test.h and exit_storms.h: a few dozen instructions in two MiB, with devices
-// that answer nothing.
+// The guests of self_test.h, exit_storms.h and of calibration: a few instructions in two MiB or
+// more, with devices that answer nothing.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "hv/kvm/kvm_vcpu.h"
 
 namespace us::hv::kvm {
 
 constexpr uint64_t kTestCode = 0x8000;  // where the program begins
+constexpr uint64_t kTestStack = 0x7000;
+constexpr uint64_t kTestMemoryBytes = 2u << 20;
+constexpr uint8_t kTestAttentionPort = 0x81;  // what a guest writes there ends its run
 
 // Devices that answer with nothing.
 class QuietBus final : public Bus {
  public:
   uint32_t pio_read(uint16_t, unsigned) override { return ~0u; }
-  void pio_write(uint16_t, unsigned, uint32_t) override {}
+  void pio_write(uint16_t port, unsigned, uint32_t) override {
+    if (port == kTestAttentionPort) attention = true;
+  }
   uint64_t mmio_read(GuestPhys, unsigned) override { return ~uint64_t{0}; }
   void mmio_write(GuestPhys, unsigned, uint64_t) override {}
   bool msr_read(uint32_t index, uint64_t& value) override {
@@ -29,7 +35,9 @@ class QuietBus final : public Bus {
   void set_task_priority(uint8_t) override {}
   GuestTsc tsc(Branches now) override { return GuestTsc(now.value); }
   void set_tsc(Branches, GuestTsc) override {}
-  bool take_attention() override { return false; }
+  bool take_attention() override { return std::exchange(attention, false); }
+
+  bool attention = false;  // the run under way is to end with kAttention
 };
 
 // Memory, bus and vCPU with the program in place.
@@ -39,10 +47,11 @@ struct TestGuest {
   std::unique_ptr<KvmVcpu> vcpu;
 };
 
-// Long mode, the program at kTestCode, and a handler of #UD that goes on behind UD2. The guest
-// reads no clock. Errors: those of KvmVcpu::create.
+// Long mode with all memory mapped one to one, the program at kTestCode, and a handler of #UD that
+// goes on behind UD2. The guest reads no clock. `memory_bytes`: whole 2 MiB, up to 1 GiB. Errors:
+// those of KvmVcpu::create.
 Status make_test_guest(TestGuest& guest, KvmHost& host, const KvmOptions& options,
-                       const Bytes& code);
+                       const Bytes& code, uint64_t memory_bytes = kTestMemoryBytes);
 
 // KVM-010: a guest that stopped where it had no business to.
 UserError went_astray(const KvmVcpu& vcpu, StopReason reason);

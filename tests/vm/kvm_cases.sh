@@ -145,6 +145,66 @@ case_kvm_here() {
     exit 77
   fi
   kvm_steps
+  kvm_calibrate_steps
+}
+
+# The counter of a guest: measured, checked again, and used by a replay on a host of that skid.
+case_kvm_calibrate() {
+  need_program gcc gcc
+  model seed=11,signals=30000,skid=uniform:0:60
+  us calibrate --backend kvm --quick --json -o host.toml
+  expect_status 0
+  expect_json out backend kvm
+  expect_json out exact true
+  expect_json out event BR_INST_RETIRED:COND
+  expect_json out margin '(6[1-9]|[78][0-9])'
+  grep -q '"quirks": \[\]' out || fail "quirks of a clean model"
+  grep -qx "margin = $(json out margin)" host.toml || fail "another margin in the profile"
+  us calibrate check host.toml --backend kvm
+  expect_status 0
+  multiboot count
+  model seed=12,signals=5000
+  us record --backend kvm --kernel count.elf --memory 32M --debug-exit -o recording --stats record.json
+  expect_status 0
+  for seed in 13 14; do
+    model "seed=$seed,skid=uniform:0:60"
+    us replay recording --pmu-profile host.toml --stats replay.json
+    expect_status 0
+    expect_json replay.json final_digest "$(json record.json final_digest)"
+    expect_json replay.json landings '[1-9][0-9]*'
+    expect_json replay.json landing_overshoots 0
+  done
+}
+
+# Where something is missing the verb names it, once.
+case_kvm_calibrate_refused() {
+  for host in no-kvm:KVM-001 no-counter:PMU-018 zen:PMU-017; do
+    model "${host%:*}"
+    us calibrate --backend kvm --quick -o host.toml
+    expect_error "${host#*:}" 3
+    [[ ! -e host.toml && ! -e host.toml.state ]] || fail "a profile of nothing"
+  done
+  us calibrate --backend kvm --quick --cpu 77
+  expect_error PMU-017 3
+  model seed=1
+  us calibrate --backend kvm --quick --cpu 77
+  expect_error KVM-011 3
+}
+
+# Without a counter what is measured is stepping: exact, and stopped at the very branch.
+kvm_calibrate_steps() {
+  us calibrate --backend kvm --kvm-steps --quick --json -o steps.toml
+  expect_status 0
+  expect_json out backend kvm
+  expect_json out event steps
+  expect_json out exact true
+  expect_json out margin 1
+  expect_json out step_ns '[0-9]+(\.[0-9]+)?'
+  expect_json out read_ns null
+}
+case_kvm_calibrate_steps() {
+  model stock,no-counter
+  kvm_calibrate_steps
 }
 
 # What somebody with a Xeon runs once, on the model: every question answered; and what spoils an answer.

@@ -14,7 +14,6 @@ namespace {
 
 constexpr uint64_t kCode = 0x10'0000, kHalt = 0x20'0000, kStop = 0x30'0000, kMemory = 0x31'0000;
 constexpr uint64_t kStack = 0x9'0000;
-constexpr size_t kCodeBytes = 4096;  // more than the longest; what follows is never reached
 
 class NoWorld final : public hv::OutputSink {
  public:
@@ -36,7 +35,8 @@ uint64_t branches_of(Shape shape, uint64_t rounds, bool stopped, uint64_t& round
   auto made = hv::Machine::create({.memory_bytes = 8u << 20, .platform = {}}, world);
   REQUIRE(made.ok());
   hv::Machine& machine = **made;
-  REQUIRE(machine.memory().write(GuestPhys(kCode), {native_shape(shape).code, kCodeBytes}));
+  const NativeShape native = native_shape(shape);
+  REQUIRE(machine.memory().write(GuestPhys(kCode), {native.code, native.bytes}));
   put(machine, kHalt, uint8_t{0xf4});
   put(machine, kStop, uint8_t{stopped});
   put(machine, kMemory, kMemory);  // a chain of one link
