@@ -76,22 +76,28 @@ void add_backend_options(CLI::App& app, BackendChoice& choice) {
 Status use_backend(BackendChoice& choice) {
   const bool wanted = choice.name == "kvm";
   std::string rows;
-  if (choice.name != "soft") rows = obstacles(choice);
+  if (choice.name != "soft" && !choice.checked) rows = obstacles(choice);
   if (wanted && !rows.empty()) return unfit(choice, rows);
   choice.name = choice.name == "soft" || !rows.empty() ? "soft" : "kvm";
   hv::set_default_vcpu(choice.name == "kvm" ? kvm_factory(choice) : hv::VcpuFactory());
   return Done{};
 }
 
-std::string refuse_contract(const std::string& contract, const BackendChoice& here) {
-  if (contract == kSoftContract) return "";
-  BackendChoice there = here;
-  there.name = "kvm";
-  there.cooperative = contract == kCooperativeContract;
-  if (there.contract() != contract)
-    return fmt::format("backend contract \"{}\", which this build does not know", contract);
-  const std::string rows = obstacles(there);
-  return rows.empty() ? "" : fmt::format("this host cannot do {}: {}", mode_of(there), rows);
+Contracts::Contracts(const BackendChoice& here) {
+  refusals_[kSoftContract] = "";
+  for (const bool cooperative : {false, true}) {
+    BackendChoice there = here;
+    there.name = "kvm";
+    there.cooperative = cooperative;
+    const std::string rows = obstacles(there);
+    refusals_[there.contract()] =
+        rows.empty() ? "" : fmt::format("this host cannot do {}: {}", mode_of(there), rows);
+  }
+}
+
+std::string Contracts::refuse(const std::string& contract) const {
+  if (const auto at = refusals_.find(contract); at != refusals_.end()) return at->second;
+  return fmt::format("backend contract \"{}\", which this build does not know", contract);
 }
 
 pmu::HostProfile uncalibrated_profile(const BackendChoice& choice) {

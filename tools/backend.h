@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -17,6 +18,7 @@ struct BackendChoice {
   bool cooperative = false;
   bool by_steps = false;        // KVM without a counter: every instruction is stepped
   std::optional<unsigned> cpu;  // the vCPU's thread runs there; nothing: wherever it is put
+  bool checked = false;         // this host has been found fit for it already
 
   // What makes two backends run a guest alike; part of the handshake of a pair.
   std::string contract() const;
@@ -30,8 +32,17 @@ void add_backend_options(CLI::App& app, BackendChoice& choice);
 // rows of hostcheck named.
 Status use_backend(BackendChoice& choice);
 
-// Why this host cannot run what the contract names; empty: it can.
-std::string refuse_contract(const std::string& contract, const BackendChoice& here);
+// Which contracts this host can keep. The host is checked once, when this is made: it takes too
+// long for whoever asks later, who has a peer waiting.
+class Contracts {
+ public:
+  explicit Contracts(const BackendChoice& here);
+  // Why this host cannot run what the contract names; empty: it can.
+  std::string refuse(const std::string& contract) const;
+
+ private:
+  std::map<std::string, std::string> refusals_;  // by contract
+};
 
 // The counter as far as it is known without calibration: on KVM from the table of
 // microarchitectures, else the model's, which is exact.

@@ -139,6 +139,7 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
   shadow.config = std::move(config).value();
   shadow.config.backend.by_steps = base.backend.by_steps;
   shadow.config.backend.cpu = base.backend.cpu;
+  shadow.config.backend.checked = true;  // when the primary called
   if (const Status s = use_backend(shadow.config.backend); !s.ok()) {
     shadow.error = s.error();
     return shadow;

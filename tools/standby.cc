@@ -334,8 +334,9 @@ Result<int> standby(const StandbyOptions& options, const Globals& globals) {
   if (!base.ok()) return base.error();
   (*base)->keep_log = options.keep_log;
   (*base)->backend = options.backend;
-  (*base)->pair.refuse_contract = [here = options.backend](const std::string& contract) {
-    return refuse_contract(contract, here);
+  (*base)->pair.refuse_contract = [contracts =
+                                       Contracts(options.backend)](const std::string& contract) {
+    return contracts.refuse(contract);
   };
   if (options.plant_fault != 0) (*base)->meddle = flip_a_bit_at(options.plant_fault);
   Standby side(options, globals, **base, signals);
