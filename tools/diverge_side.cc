@@ -68,10 +68,9 @@ Result<std::unique_ptr<hv::Machine>> machine_from_state(const std::string& folde
 // What a secondary was told of the VM: no boot files, they are in its memory by then.
 Result<RecordedVm> describe_kept(const replay::Sections& sections) {
   RecordedVm vm;
-  auto config = parse_vm_config(text_of(sections, "vm"), "the kept log's vm section");
+  auto config = parse_run_config(text_of(sections, "vm"), "the kept log's vm section");
   if (!config.ok()) return config.error();
   vm.config = std::move(config).value();
-  if (vm.config.backend.name == "auto") vm.config.backend.name = "soft";
   const auto machine = sections.find("machine");
   ByteReader reader(machine == sections.end() ? ByteSpan() : ByteSpan(machine->second));
   vm.machine = hv::decode_machine_config(reader);

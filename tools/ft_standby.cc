@@ -46,8 +46,8 @@ Result<replay::Sections> read_description(log::LogStream& log, std::optional<log
 Result<VmConfig> config_here(const replay::Sections& sections, const std::string& vm_here) {
   const auto found = sections.find("vm");
   if (found == sections.end()) return bad_session("it does not describe the VM");
-  auto there = parse_vm_config(std::string(found->second.begin(), found->second.end()),
-                               "the primary's description");
+  auto there = parse_run_config(std::string(found->second.begin(), found->second.end()),
+                                "the primary's description");
   if (!there.ok() || vm_here.empty()) return there;
   auto here = read_vm_config(vm_here);
   if (!here.ok()) return here;
@@ -137,9 +137,15 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
     return shadow;
   }
   shadow.config = std::move(config).value();
+  // What was found fit when the primary called is what is run now.
+  if (shadow.config.backend.contract() != session.contract) {
+    shadow.error = bad_session(fmt::format("backend contract \"{}\" announced, \"{}\" described",
+                                           session.contract, shadow.config.backend.contract()));
+    return shadow;
+  }
   shadow.config.backend.by_steps = base.backend.by_steps;
   shadow.config.backend.cpu = base.backend.cpu;
-  shadow.config.backend.checked = true;  // when the primary called
+  shadow.config.backend.checked = true;
   if (const Status s = use_backend(shadow.config.backend); !s.ok()) {
     shadow.error = s.error();
     return shadow;

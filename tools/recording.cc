@@ -109,11 +109,9 @@ Result<RecordedVm> read_description(const fs::path& folder, const replay::Sectio
   if (boot == nullptr) return broken_section("boot");
 
   RecordedVm result;
-  auto config = parse_vm_config(to_text(*vm), "the recording's vm section");
+  auto config = parse_run_config(to_text(*vm), "the recording's vm section");
   if (!config.ok()) return config.error();
   result.config = std::move(config).value();
-  // Recordings of builds that had one backend do not name it.
-  if (result.config.backend.name == "auto") result.config.backend.name = "soft";
   ByteReader reader(*machine);
   result.machine = hv::decode_machine_config(reader);
   if (reader.failed()) return broken_section("machine");

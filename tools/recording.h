@@ -38,7 +38,7 @@ Result<RecordedVm> read_description(const std::filesystem::path& folder,
 // Bytes of the manifest and of all segments there are.
 uint64_t recording_bytes(const std::filesystem::path& folder);
 
-// "soft" on this build: what JSON of section "host" says.
+// The JSON of section "host": this build and host, and the backend of the machine.
 Bytes host_section(const std::string& backend);
 
 }  // namespace us::tools

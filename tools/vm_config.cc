@@ -296,6 +296,12 @@ Result<VmConfig> parse_vm_config(const std::string& text, const std::string& nam
   return config;
 }
 
+Result<VmConfig> parse_run_config(const std::string& text, const std::string& name) {
+  auto config = parse_vm_config(text, name);
+  if (config.ok() && config->backend.name == "auto") config->backend.name = "soft";
+  return config;
+}
+
 Result<VmConfig> read_vm_config(const std::string& path) {
   std::ifstream file(path);
   std::ostringstream text;

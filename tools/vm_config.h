@@ -51,6 +51,10 @@ Result<VmConfig> parse_vm_config(const std::string& text, const std::string& nam
 // "256M", "1G", "65536K", plain bytes. Error VM-004.
 Result<uint64_t> parse_size(const std::string& text, const std::string& where);
 
+// A configuration that a run wrote, for who replays or follows it: its backend is never "auto".
+// Builds that had one backend did not name it, and it was "soft".
+Result<VmConfig> parse_run_config(const std::string& text, const std::string& name);
+
 // The configuration as vm.toml text; parse_vm_config gives it back equal.
 std::string to_toml(const VmConfig& config);
 

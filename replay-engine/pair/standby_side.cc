@@ -230,7 +230,8 @@ std::optional<StandbySession> StandbySide::take_session() {
   std::lock_guard lock(mutex_);
   if (!fresh_) return std::nullopt;
   fresh_ = false;
-  return StandbySession{log_, hello_.vm_name, hello_.node, hello_.generation, hello_.config_digest};
+  return StandbySession{
+      log_, hello_.vm_name, hello_.node, hello_.generation, hello_.config_digest, hello_.contract};
 }
 
 void StandbySide::ready(const std::shared_ptr<InboundLog>& log) {

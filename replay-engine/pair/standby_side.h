@@ -44,6 +44,7 @@ struct StandbySession {
   std::string vm_name, primary_node;
   uint64_t generation = 0;                  // the primary's; to go live is to claim the next
   std::array<uint8_t, 16> config_digest{};  // of the machine announced
+  std::string contract;                     // of its backend
 };
 
 struct StandbyStatus {

@@ -49,7 +49,7 @@ struct Pair {
 
   std::function<void()> after_session;
 
-  Pair(uint64_t rounds, bool tls, bool ipt_check = false) {
+  Pair(uint64_t rounds, bool tls, bool ipt_check = false, const std::string& backend = "soft") {
     standby_base = base_of("standby", arbiter, tls);
     live_base = base_of("primary", arbiter, tls);
     standby = std::make_unique<replay::StandbyDriver>(standby_base->pair, standby_base->gate,
@@ -65,6 +65,7 @@ struct Pair {
     VmConfig config;
     config.name = "pair";
     config.ipt_check = ipt_check;
+    config.backend.name = backend;
     REQUIRE(live_base->arbiter->claim(1).verdict == replay::ClaimVerdict::kWon);
     live = std::make_unique<FtLive>(*live_base, 1, config, machine->config());
     REQUIRE(live->enable("127.0.0.1:" + std::to_string(*port)).ok());
@@ -157,6 +158,19 @@ TEST_CASE(
     CHECK(pair.live->status().divergences == 1);
     CHECK(pair.live->status().last_divergence == "it differs");
   }
+}
+
+// The host was found fit for what was announced, and for nothing else.
+TEST_CASE("a VM described with another backend than the one announced is FT-010, and not made") {
+  Pair pair(kLong, true, false, "kvm");
+  pair.after_session = [&] {
+    pair.standby->side().diverged(pair.session->log, pair.shadow.error->what);
+  };
+  CHECK(pair.run().kind == EndKind::kGuestPoweredOff);
+  REQUIRE(pair.shadow.error.has_value());
+  CHECK(pair.shadow.error->id == "FT-010");
+  CHECK(pair.shadow.error->seen.find("\"soft-1\" announced, \"kvm-1\"") != std::string::npos);
+  CHECK(pair.shadow.machine == nullptr);
 }
 
 TEST_CASE("a primary that lost the arbiter while it was away is fenced when its secondary goes") {
