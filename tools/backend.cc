@@ -15,32 +15,43 @@ constexpr char kSoftContract[] = "soft-1";
 constexpr char kKvmContract[] = "kvm-1";
 constexpr char kCooperativeContract[] = "kvm-cooperative-1";
 
-const char* mode_of(const BackendChoice& choice) {
-  if (choice.by_steps) return "record_kvm_steps";
-  return choice.cooperative ? "record_kvm_stock" : "record_kvm_patched";
+// Of hostcheck: what the choice needs this host to do.
+struct Mode {
+  const char* name;
+  bool hv::kvm::HostModes::*there;
+};
+Mode mode_of(const BackendChoice& choice) {
+  using hv::kvm::HostModes;
+  if (choice.by_steps) return {"record_kvm_steps", &HostModes::record_kvm_steps};
+  if (choice.cooperative) return {"record_kvm_stock", &HostModes::record_kvm_stock};
+  return {"record_kvm_patched", &HostModes::record_kvm_patched};
 }
 
-bool works(const hv::kvm::HostModes& modes, const BackendChoice& choice) {
-  if (choice.by_steps) return modes.record_kvm_steps;
-  return choice.cooperative ? modes.record_kvm_stock : modes.record_kvm_patched;
+std::string blocking_rows(const hv::kvm::HostReport& report, const Mode& mode) {
+  std::string out;
+  for (const hv::kvm::HostRow* row : report.blocking(mode.name))
+    out += fmt::format("{}{} ({})", out.empty() ? "" : "; ", row->id, row->seen);
+  return out;
 }
 
 // The rows of hostcheck in the way, each with what was seen; empty: none.
 std::string obstacles(const BackendChoice& choice) {
   const HostSeams seams = open_host();
+  const Mode mode = mode_of(choice);
+  // Most hosts lack something that shows without running a guest.
+  const std::string plain = blocking_rows(hv::kvm::check_host(seams.host(), {.quick = true}), mode);
+  if (!plain.empty()) return plain;
   const hv::kvm::HostReport report =
       hv::kvm::check_host(seams.host(), {.loop_branches = kCheckBranches});
-  if (works(report.modes, choice)) return "";
-  std::string out;
-  for (const hv::kvm::HostRow* row : report.blocking(mode_of(choice)))
-    out += fmt::format("{}{} ({})", out.empty() ? "" : "; ", row->id, row->seen);
-  return out.empty() ? "the check of the host came to no end" : out;
+  if (report.modes.*mode.there) return "";
+  const std::string rows = blocking_rows(report, mode);
+  return rows.empty() ? "the check of the host came to no end" : rows;
 }
 
 UserError unfit(const BackendChoice& choice, const std::string& rows) {
   return {.id = "KVM-009",
           .exit_code = ExitCode::kHostCannot,
-          .what = fmt::format("this host cannot do {}", mode_of(choice)),
+          .what = fmt::format("this host cannot do {}", mode_of(choice).name),
           .seen = rows,
           .needed = "every row that `understudy hostcheck` has for it",
           .mend = "mend those rows as `understudy hostcheck` says, or use `--backend soft`"};
@@ -91,7 +102,7 @@ Contracts::Contracts(const BackendChoice& here) {
     there.cooperative = cooperative;
     const std::string rows = obstacles(there);
     refusals_[there.contract()] =
-        rows.empty() ? "" : fmt::format("this host cannot do {}: {}", mode_of(there), rows);
+        rows.empty() ? "" : fmt::format("this host cannot do {}: {}", mode_of(there).name, rows);
   }
 }
 

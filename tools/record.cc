@@ -40,15 +40,6 @@ Result<VmConfig> resolve(const RecordOptions& options) {
   return config;
 }
 
-// The host's profile, if one is named; a host that is unfit is refused.
-Result<std::optional<pmu::HostProfile>> read_profile(const VmConfig& config) {
-  if (config.pmu_profile.empty()) return std::optional<pmu::HostProfile>();
-  auto profile = load_host_profile(config.pmu_profile);
-  if (!profile.ok()) return profile.error();
-  if (auto refused = pmu::refuse_to_record(*profile, config.pmu_profile)) return *refused;
-  return std::optional(std::move(profile).value());
-}
-
 // The machine's description, so that the log says everything replay needs but the files beside it.
 Status describe(replay::Recorder& recorder, const RecordOptions& options, const VmConfig& config,
                 const hv::MachineConfig& machine, const std::optional<pmu::HostProfile>& profile) {
@@ -92,7 +83,7 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
   auto config = resolve(options);
   if (!config.ok()) return config.error();
   if (const Status s = use_backend(config->backend); !s.ok()) return s.error();
-  auto profile = read_profile(*config);
+  auto profile = load_fit_profile(config->pmu_profile);
   if (!profile.ok()) return profile.error();
   log::LogWriterOptions writer_options;
   if (!options.size_max.empty()) {
