@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "hv/core/no_bus.h"
 #include "hv/kvm/kvm_vcpu.h"
 
 namespace us::hv::kvm {
@@ -18,23 +19,16 @@ constexpr uint64_t kTestMemoryBytes = 2u << 20;
 constexpr uint8_t kTestAttentionPort = 0x81;  // what a guest writes there ends its run
 
 // Devices that answer with nothing.
-class QuietBus final : public Bus {
+class QuietBus final : public NoBus {
  public:
-  uint32_t pio_read(uint16_t, unsigned) override { return ~0u; }
   void pio_write(uint16_t port, unsigned, uint32_t) override {
     if (port == kTestAttentionPort) attention = true;
   }
-  uint64_t mmio_read(GuestPhys, unsigned) override { return ~uint64_t{0}; }
-  void mmio_write(GuestPhys, unsigned, uint64_t) override {}
   bool msr_read(uint32_t index, uint64_t& value) override {
     value = 0xfee0'0900;  // the local APIC's base, after reset
     return index == 0x1b;
   }
-  bool msr_write(uint32_t, uint64_t) override { return false; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
   GuestTsc tsc(Branches now) override { return GuestTsc(now.value); }
-  void set_tsc(Branches, GuestTsc) override {}
   bool take_attention() override { return std::exchange(attention, false); }
 
   bool attention = false;  // the run under way is to end with kAttention

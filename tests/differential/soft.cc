@@ -49,20 +49,6 @@ Segment user_segment(uint16_t selector, uint16_t access) {
 
 }  // namespace
 
-struct Soft::NoBus : Bus {
-  uint32_t pio_read(uint16_t, unsigned) override { return ~0u; }
-  void pio_write(uint16_t, unsigned, uint32_t) override {}
-  uint64_t mmio_read(GuestPhys, unsigned) override { return ~0ull; }
-  void mmio_write(GuestPhys, unsigned, uint64_t) override {}
-  bool msr_read(uint32_t, uint64_t&) override { return false; }
-  bool msr_write(uint32_t, uint64_t) override { return false; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  GuestTsc tsc(Branches) override { return {}; }
-  void set_tsc(Branches, GuestTsc) override {}
-  bool take_attention() override { return false; }
-};
-
 Soft::Soft() {
   auto memory = GuestMemory::create(kMemorySize);
   memory_ = std::move(memory.value());

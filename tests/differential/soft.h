@@ -6,6 +6,7 @@
 #include <string>
 
 #include "hv/core/memory.h"
+#include "hv/core/no_bus.h"
 #include "hv/cpu/soft_vcpu.h"
 #include "tests/differential/snapshot.h"
 
@@ -30,7 +31,6 @@ class Soft {
   uint64_t unknown_instructions() const { return vcpu_->cpu().unknown_instructions; }
 
  private:
-  struct NoBus;
   void build_kernel();
   void map(uint64_t va, uint64_t phys, uint64_t pages, uint64_t rights);
   void describe_interrupt(unsigned vector);
@@ -38,7 +38,7 @@ class Soft {
   void store(Snapshot& s);
 
   std::unique_ptr<hv::GuestMemory> memory_;
-  std::unique_ptr<NoBus> bus_;
+  std::unique_ptr<hv::NoBus> bus_;
   std::unique_ptr<hv::SoftVcpu> vcpu_;
   uint64_t next_table_ = 0;
   uint8_t* data_ = nullptr;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hv/core/memory.h"
+#include "hv/core/no_bus.h"
 #include "hv/cpu/soft_vcpu.h"
 #include "tests/unit/cpu_int/machine.h"
 
@@ -62,20 +63,11 @@ class Guest {
 };
 
 // Ports count up when read and remember what is written.
-struct Guest::PortBus : hv::Bus {
+struct Guest::PortBus : hv::NoBus {
   std::vector<uint32_t> written;
   uint32_t next = 0x11;
   uint32_t pio_read(uint16_t, unsigned) override { return next++; }
   void pio_write(uint16_t, unsigned, uint32_t value) override { written.push_back(value); }
-  uint64_t mmio_read(GuestPhys, unsigned) override { return ~0ull; }
-  void mmio_write(GuestPhys, unsigned, uint64_t) override {}
-  bool msr_read(uint32_t, uint64_t&) override { return false; }
-  bool msr_write(uint32_t, uint64_t) override { return false; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  GuestTsc tsc(Branches) override { return {}; }
-  void set_tsc(Branches, GuestTsc) override {}
-  bool take_attention() override { return false; }
 };
 
 }  // namespace us::test

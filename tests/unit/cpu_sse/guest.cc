@@ -19,24 +19,10 @@ const hv::Op* finish(hv::Cpu& c, const hv::Op*) {
 
 }  // namespace
 
-struct Guest::NoBus : hv::Bus {
-  uint32_t pio_read(uint16_t, unsigned) override { return ~0u; }
-  void pio_write(uint16_t, unsigned, uint32_t) override {}
-  uint64_t mmio_read(GuestPhys, unsigned) override { return ~0ull; }
-  void mmio_write(GuestPhys, unsigned, uint64_t) override {}
-  bool msr_read(uint32_t, uint64_t&) override { return false; }
-  bool msr_write(uint32_t, uint64_t) override { return false; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  GuestTsc tsc(Branches) override { return {}; }
-  void set_tsc(Branches, GuestTsc) override {}
-  bool take_attention() override { return false; }
-};
-
 Guest::Guest() {
   auto memory = hv::GuestMemory::create(1 << 20);
   memory_ = std::move(memory.value());
-  bus_ = std::make_unique<NoBus>();
+  bus_ = std::make_unique<hv::NoBus>();
   cpu_ = std::make_unique<hv::Cpu>(*memory_, *bus_);
   hv::Cpu& c = *cpu_;
   // Paging off, so addresses are physical; 64-bit code all the same, as no handler asks for both.

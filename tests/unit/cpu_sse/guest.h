@@ -6,6 +6,7 @@
 #include <string>
 
 #include "hv/core/memory.h"
+#include "hv/core/no_bus.h"
 #include "hv/cpu/cpu.h"
 #include "hv/cpu/insn.h"
 #include "tests/unit/cpu_sse/machine_state.h"
@@ -36,9 +37,8 @@ class Guest {
   static std::string text(const hv::Insn& in);
 
  private:
-  struct NoBus;
   std::unique_ptr<hv::GuestMemory> memory_;
-  std::unique_ptr<NoBus> bus_;
+  std::unique_ptr<hv::NoBus> bus_;
   std::unique_ptr<hv::Cpu> cpu_;
 };
 

@@ -6,25 +6,15 @@
 #include <memory>
 #include <vector>
 
-#include "hv/core/bus.h"
 #include "hv/core/memory.h"
+#include "hv/core/no_bus.h"
 #include "hv/cpu/soft_vcpu.h"
 #include "ipt/epoch_digest.h"
 
 namespace us::hv::test {
 
-struct SilentBus final : Bus {
-  uint32_t pio_read(uint16_t, unsigned) override { return 0; }
-  void pio_write(uint16_t, unsigned, uint32_t) override {}
-  uint64_t mmio_read(GuestPhys, unsigned) override { return 0; }
-  void mmio_write(GuestPhys, unsigned, uint64_t) override {}
-  bool msr_read(uint32_t, uint64_t&) override { return false; }
-  bool msr_write(uint32_t, uint64_t) override { return false; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
+struct SilentBus final : NoBus {
   GuestTsc tsc(Branches now) override { return GuestTsc(now.value); }
-  void set_tsc(Branches, GuestTsc) override {}
-  bool take_attention() override { return false; }
 };
 
 enum class Injected : uint8_t { kNothing, kInterrupt, kNmi };

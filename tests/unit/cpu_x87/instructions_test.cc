@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hv/core/memory.h"
+#include "hv/core/no_bus.h"
 #include "hv/cpu/soft_vcpu.h"
 
 namespace us::test {
@@ -15,20 +16,6 @@ namespace {
 using namespace hv;
 
 constexpr uint32_t kCode = 0x1000, kIdt = 0x2000, kGdt = 0x2800, kHandlers = 0x3000, kData = 0x8000;
-
-struct NoBus : Bus {
-  uint32_t pio_read(uint16_t, unsigned) override { return ~0u; }
-  void pio_write(uint16_t, unsigned, uint32_t) override {}
-  uint64_t mmio_read(GuestPhys, unsigned) override { return ~0ull; }
-  void mmio_write(GuestPhys, unsigned, uint64_t) override {}
-  bool msr_read(uint32_t, uint64_t&) override { return false; }
-  bool msr_write(uint32_t, uint64_t) override { return false; }
-  uint8_t task_priority() override { return 0; }
-  void set_task_priority(uint8_t) override {}
-  GuestTsc tsc(Branches) override { return {}; }
-  void set_tsc(Branches, GuestTsc) override {}
-  bool take_attention() override { return false; }
-};
 
 // 32-bit protected mode without paging; every exception handler halts.
 class Machine {
