@@ -63,6 +63,19 @@ Result<VmConfig> config_here(const replay::Sections& sections, const std::string
   return here;
 }
 
+// The session's backend, for its machine and for this side once it is live. What was found fit when
+// the primary called is what is run.
+Status take_backend(FtBase& base, const replay::StandbySession& session, BackendChoice& backend) {
+  if (backend.contract() != session.contract)
+    return bad_session(fmt::format("backend contract \"{}\" announced, \"{}\" described",
+                                   session.contract, backend.contract()));
+  backend.by_steps = base.backend.by_steps;
+  backend.cpu = base.backend.cpu;
+  backend.checked = true;
+  base.pair.contract = session.contract;
+  return use_backend(backend);
+}
+
 // Tells the shadow gate which outputs belong to which record, and compares digests.
 class ShadowObserver final : public replay::InputObserver {
  public:
@@ -137,20 +150,10 @@ Shadow follow_session(FtBase& base, replay::StandbyDriver& driver,
     return shadow;
   }
   shadow.config = std::move(config).value();
-  // What was found fit when the primary called is what is run now.
-  if (shadow.config.backend.contract() != session.contract) {
-    shadow.error = bad_session(fmt::format("backend contract \"{}\" announced, \"{}\" described",
-                                           session.contract, shadow.config.backend.contract()));
-    return shadow;
-  }
-  shadow.config.backend.by_steps = base.backend.by_steps;
-  shadow.config.backend.cpu = base.backend.cpu;
-  shadow.config.backend.checked = true;
-  if (const Status s = use_backend(shadow.config.backend); !s.ok()) {
+  if (const Status s = take_backend(base, session, shadow.config.backend); !s.ok()) {
     shadow.error = s.error();
     return shadow;
   }
-  base.pair.contract = shadow.config.backend.contract();  // once this side is live
   StateReader state(log, next);
   auto machine =
       hv::read_snapshot([&](std::span<uint8_t> out) { return state.read(out); }, base.gate);
