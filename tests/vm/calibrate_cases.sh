@@ -60,7 +60,7 @@ case_calibrate_stopped() {
 
 case_calibrate_resumed() {
   # What is measured must not depend on having been stopped; times vary.
-  local args=(calibrate --backend soft --skid skylake --seed 3)
+  local args=(calibrate --backend soft --skid skylake --thorough --seed 3)
   us "${args[@]}" -o whole.toml
   expect_status 0
   "$UNDERSTUDY" "${args[@]}" -o host.toml >out 2>err &
@@ -84,10 +84,19 @@ case_calibrate_resumed() {
 
 case_calibrate_progress() {
   need_program script bsdutils
-  us calibrate --backend soft --quick --seed 2
+  us calibrate --backend soft --thorough --seed 2
   expect_status 0
   ! grep -q 'calibrate: .*step' err || fail "progress where no terminal is"
-  script -qec "'$UNDERSTUDY' calibrate --backend soft --seed 2 >table.txt" /dev/null >typed.txt </dev/null
+  # Stopped for a while, so that on any machine it takes longer than the line's first wait.
+  cat >stopped.sh <<'END'
+"$UNDERSTUDY" calibrate --backend soft --thorough --seed 2 >table.txt &
+sleep 0.1
+kill -STOP $!
+sleep 0.5
+kill -CONT $!
+wait $!
+END
+  UNDERSTUDY="$UNDERSTUDY" script -qec 'bash stopped.sh' /dev/null >typed.txt </dev/null
   tr '\r' '\n' <typed.txt |
     grep -qE 'calibrate: [a-z ]+, step [0-9]+ of [0-9]+ \([0-9]+%\), [0-9.]+ steps/s, [0-9]+ s left' ||
     fail "no progress on the terminal: $(cat typed.txt)"
