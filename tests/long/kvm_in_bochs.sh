@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The KVM backend on a real kernel's kvm_intel, where the host has none: Debian's kernel runs in Bochs, whose
-# processor model has VMX (with EPT, unrestricted guests, breakpoints, the trap flag, MTF; no PMU), and in it
-# `understudy hostcheck`, a recording by steps and its replay.
+# processor model has VMX (with EPT, unrestricted guests, breakpoints, the trap flag; no MTF, no PMU), and in it
+# `understudy hostcheck`, a recording by steps and its replay, and kvm_guest_on_this_host.
 #   tests/long/kvm_in_bochs.sh [MODULES]
 # MODULES: a folder with kvm.ko and kvm-intel.ko to use instead of Debian's own (hv/kvm/patches/build-modules.sh makes
 # patched ones). Needs bochs, bochsbios, vgabios, grub-pc-bin, grub-common, xorriso, mtools, cpio, gcc and ./dev guest; takes a
@@ -26,9 +26,11 @@ cd "$work"
 mkdir -p r/{bin,modules,proc,sys,dev,tmp} iso/boot/grub
 cp "$busybox" r/bin/busybox
 cp "$modules"/{kvm,kvm-intel}.ko "${kernel%/arch/*}/virt/lib/irqbypass.ko" r/modules/
-strip -o r/bin/understudy "$root/build/release/understudy"
-for library in $(ldd "$root/build/release/understudy" | grep -o '/[^ ]*\.so[^ ]*'); do
-  install -D "$library" "r$library"
+for program in understudy tests/unit/kvm_host/kvm_guest_on_this_host; do
+  strip -o "r/bin/${program##*/}" "$root/build/release/$program"
+  for library in $(ldd "$root/build/release/$program" | grep -o '/[^ ]*\.so[^ ]*'); do
+    install -D "$library" "r$library"
+  done
 done
 # A fiftieth of the loop: this machine is slow.
 sed 's/mov     \$20000, %ecx/mov     $400, %ecx/' "$root/tests/vm/count.S" >count.S
@@ -43,6 +45,7 @@ for m in irqbypass kvm kvm-intel; do insmod /modules/$m.ko; done
 understudy hostcheck | grep -v '^ '
 understudy record --backend kvm --kvm-steps --kernel /count.elf --memory 32M --debug-exit -o rec; echo "record: $?"
 understudy -q replay rec --kvm-steps; echo "replay: $?"
+kvm_guest_on_this_host 8; echo "guest: $?"
 sleep 5
 poweroff -f
 END
@@ -73,4 +76,6 @@ END
 # Debian's Bochs is built with its debugger, which asks before it begins.
 echo c | timeout "$limit" bochs -q -f bochsrc >bochs.out 2>&1 || true
 tr -d '\r' <serial.txt | grep -v '^\[ *[0-9]'
-grep -q '^record: 0' serial.txt && grep -q '^replay: 0' serial.txt
+for part in record replay guest; do
+  grep -q "^$part: 0" serial.txt
+done

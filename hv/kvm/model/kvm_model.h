@@ -164,6 +164,7 @@ class KvmModel final : public KvmHost, private Bus {
   TraceModel* trace_;
   pmu::Random random_;
   int open_files_ = 0;
+  bool vm_open_ = false;
   std::map<uint32_t, kvm_userspace_memory_region> slots_;
   std::unique_ptr<GuestMemory> memory_;
   GuestMemory* vmm_memory_ = nullptr;

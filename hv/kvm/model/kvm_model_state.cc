@@ -27,7 +27,10 @@ int KvmModel::open_device() {
   return kDevice;
 }
 
-void KvmModel::close(int) { --open_files_; }
+void KvmModel::close(int fd) {
+  --open_files_;
+  if (fd == kVm) vm_open_ = false;
+}
 
 int KvmModel::check_extension(int, uint32_t cap) {
   if (options_.absent.count(cap) != 0) return 0;
@@ -42,6 +45,8 @@ int KvmModel::check_extension(int, uint32_t cap) {
 
 int KvmModel::create_vm(int) {
   if (options_.create_vm_error != 0) return -options_.create_vm_error;
+  US_CHECK(!vm_open_, "the model has one VM at a time");
+  vm_open_ = true;
   ++open_files_;
   return kVm;
 }

@@ -54,7 +54,7 @@ constexpr uint8_t kCalls[] = {0xbc, 0,    0,    0x09, 0,    0xb9, 0xb8, 0x0b, 0,
 // each cut `before` is told the number of the epoch that ends.
 std::vector<ipt::EpochDigest> cut_at(Machine& machine, const std::vector<uint64_t>& places,
                                      const std::function<void(uint64_t)>& before = {}) {
-  load_payload(machine, kCalls, kCalls + sizeof kCalls, 0);
+  load_code(machine, kCalls, kCalls + sizeof kCalls, 0);
   const auto witness = witness_of(machine);
   std::vector<ipt::EpochDigest> digests;
   const auto cut = [&] {

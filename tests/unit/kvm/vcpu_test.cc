@@ -15,7 +15,7 @@ constexpr uint8_t kCountdown[] = {0xb9, 0xe8, 0x03, 0, 0, 0xff, 0xc9, 0x75, 0xfc
 
 template <size_t kSize>
 void load(Rig& rig, const uint8_t (&code)[kSize]) {
-  load_payload(*rig.machine, code, code + kSize, 0);
+  load_code(*rig.machine, code, code + kSize, 0);
 }
 
 Result<std::unique_ptr<Machine>> make(model::KvmModel& kvm, OutputSink& world,
