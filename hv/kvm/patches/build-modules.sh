@@ -86,7 +86,8 @@ headers_package() {
   local name
   for name in $(apt-cache search --names-only "^linux-headers-${series//./\\.}\\..*-amd64\$" |
     cut -d ' ' -f 1 | grep -vE -- '-(cloud|rt)-amd64$' | sort -uV); do
-    if apt-cache madison "$name" | grep -qF " $1 "; then
+    # Read to the end: apt-cache killed by a closed pipe would fail the whole.
+    if apt-cache madison "$name" | grep -F " $1 " >/dev/null; then
       echo "$name"
       return
     fi
@@ -105,7 +106,7 @@ find_packages() {
     "both of one version" "apt-get update, and let apt upgrade $source"
   release=${headers#linux-headers-}
   say "Debian's $release, $version"
-  kbuild=$(apt-cache show "$headers=$version" | grep -m 1 '^Depends:' | grep -oE 'linux-kbuild-[^ ,]+')
+  kbuild=$(apt-cache show "$headers=$version" | sed -n '/^Depends:/s/.*\(linux-kbuild-[^ ,]*\).*/\1/p' | sort -u)
   source_root=$(provide "$version" "$source")
   headers_root=$(provide "$version" "$headers" "linux-headers-${release%-amd64}-common" "$kbuild")
 }
@@ -165,7 +166,7 @@ build() {
 
 # module_field FILE KEY
 module_field() {
-  objcopy -O binary -j .modinfo "$1" /dev/stdout | tr '\0' '\n' | sed -n "s/^$2=//p" | head -n 1
+  objcopy -O binary -j .modinfo "$1" /dev/stdout | tr '\0' '\n' | sed -n "s/^$2=//p" | sed -n 1p
 }
 
 finish() {
