@@ -1,12 +1,12 @@
 #include "calib/state_file.h"
 
-#include <cerrno>
 #include <cstring>
 #include <fmt/format.h>
 #include <fstream>
 #include <iterator>
 
 #include "base/crc32c.h"
+#include "base/draft_file.h"
 
 namespace us::calib {
 namespace {
@@ -42,17 +42,13 @@ Status save_state(const CampaignState& state, const std::filesystem::path& path)
       {"campaign", state.campaign}, {"done", state.done}, {"measured", to_json(state.measured)}};
   const json file{
       {"schema", kStateSchema}, {"crc32c", checksum(content.dump())}, {"content", content}};
-  const std::filesystem::path draft = path.string() + ".new";
-  std::ofstream out(draft, std::ios::binary);
-  out << file.dump();
-  out.close();
-  std::error_code error;
-  if (out) std::filesystem::rename(draft, path, error);
-  if (out && !error) return Done{};
+  DraftFile draft(path);
+  draft.write(file.dump());
+  if (draft.commit()) return Done{};
   return UserError{.id = "CAL-003",
                    .exit_code = ExitCode::kHostCannot,
                    .what = fmt::format("cannot keep what was measured in {}", path.string()),
-                   .seen = error ? error.message() : std::strerror(errno),
+                   .seen = std::strerror(draft.error()),
                    .needed = "a folder that can be written, with free space",
                    .mend = "name another place with -o, or free space"};
 }

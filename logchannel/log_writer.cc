@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/draft_file.h"
+#include "base/file_io.h"
 
 namespace us::log {
 namespace {
@@ -20,50 +22,15 @@ UserError create_error(const std::filesystem::path& folder, const std::string& s
       seen,      needed,           mend};
 }
 
-// Writes all of it; 0 or an errno. `written` says how much went out.
-int write_all(int file, ByteSpan bytes, size_t& written) {
-  written = 0;
-  while (written < bytes.size()) {
-    const ssize_t n = ::write(file, bytes.data() + written, bytes.size() - written);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno;
-    if (n == 0) return ENOSPC;
-    written += static_cast<size_t>(n);
-  }
-  return 0;
-}
-
-int write_file(const std::filesystem::path& path, ByteSpan bytes) {
-  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (file < 0) return errno;
-  size_t written = 0;
-  int error = write_all(file, bytes, written);
-  if (error == 0 && ::fdatasync(file) != 0) error = errno;
-  ::close(file);
-  return error;
-}
-
-int sync_folder(const std::filesystem::path& folder) {
-  const int file = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (file < 0) return errno;
-  const int error = ::fsync(file) == 0 ? 0 : errno;
-  ::close(file);
-  return error;
-}
-
 bool out_of_space(int error_number) {
   return error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG;
 }
 
-// The manifest appears whole or not at all.
+// The manifest appears whole or not at all. 0 or an errno.
 int write_manifest(const std::filesystem::path& folder, const Manifest& manifest) {
-  const std::filesystem::path draft = folder / (std::string(kManifestName) + ".new");
-  ::unlink(draft.c_str());
-  int error = write_file(draft, encode_manifest(manifest));
-  if (error == 0 && ::rename(draft.c_str(), (folder / kManifestName).c_str()) != 0) error = errno;
-  if (error == 0) error = sync_folder(folder);
-  if (error != 0) ::unlink(draft.c_str());
-  return error;
+  DraftFile draft(folder / kManifestName, {.durable = true});
+  draft.write(encode_manifest(manifest));
+  return draft.commit() ? sync_folder(folder) : draft.error();
 }
 
 Status usable_folder(const std::filesystem::path& folder) {

@@ -2,12 +2,11 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fstream>
 #include <iterator>
-#include <unistd.h>
 
+#include "base/draft_file.h"
 #include "pmu/toml_reader.h"
 
 namespace us::pmu {
@@ -287,23 +286,6 @@ UserError cannot_write(const std::filesystem::path& path, int error_number) {
           "name another one with -o"};
 }
 
-// 0 or an errno.
-int write_whole(const std::filesystem::path& path, std::string_view text) {
-  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (file < 0) return errno;
-  int error = 0;
-  while (!text.empty() && error == 0) {
-    const ssize_t n = ::write(file, text.data(), text.size());
-    if (n >= 0) {
-      text.remove_prefix(static_cast<size_t>(n));
-    } else if (errno != EINTR) {
-      error = errno;
-    }
-  }
-  if (::close(file) != 0 && error == 0) error = errno;
-  return error;
-}
-
 }  // namespace
 
 Result<HostProfile> parse_profile(std::string_view toml, const std::string& name) {
@@ -367,12 +349,10 @@ std::string to_toml(const HostProfile& profile) {
 }
 
 Status save_profile(const HostProfile& profile, const std::filesystem::path& path) {
-  const std::filesystem::path draft = path.string() + ".new";
-  int error = write_whole(draft, to_toml(profile));
-  if (error == 0 && ::rename(draft.c_str(), path.c_str()) != 0) error = errno;
-  if (error == 0) return Done{};
-  ::unlink(draft.c_str());
-  return cannot_write(path, error);
+  DraftFile draft(path);
+  draft.write(to_toml(profile));
+  if (!draft.commit()) return cannot_write(path, draft.error());
+  return Done{};
 }
 
 HostProfile default_model_profile() {

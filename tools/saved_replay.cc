@@ -2,11 +2,11 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "base/draft_file.h"
+#include "base/file_io.h"
 #include "hv/machine_config.h"
 
 namespace us::tools {
@@ -47,57 +47,6 @@ Bytes encoded(const hv::MachineConfig& config) {
   return out.take();
 }
 
-// A file under another name beside `path` until it is whole; removed if it never is.
-class Draft {
- public:
-  explicit Draft(const std::string& path) : path_(path), name_(path + ".XXXXXX") {
-    fd_ = ::mkostemp(name_.data(), O_CLOEXEC);
-    if (fd_ < 0) error_ = errno;
-  }
-  ~Draft() {
-    if (fd_ < 0) return;
-    ::close(fd_);
-    if (!kept_) ::unlink(name_.c_str());
-  }
-  Draft(const Draft&) = delete;
-  Draft& operator=(const Draft&) = delete;
-
-  bool write(ByteSpan bytes) {
-    while (error_ == 0 && !bytes.empty()) {
-      const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) error_ = errno;
-      if (n > 0) bytes = bytes.subspan(static_cast<size_t>(n));
-    }
-    return error_ == 0;
-  }
-
-  // On disk under its own name, in place of what was there.
-  bool keep() {
-    if (error_ == 0 && ::fsync(fd_) != 0) error_ = errno;
-    if (error_ == 0 && ::rename(name_.c_str(), path_.c_str()) != 0) error_ = errno;
-    kept_ = error_ == 0;
-    if (kept_) sync_folder();
-    return kept_;
-  }
-  int error() const { return error_; }
-
- private:
-  void sync_folder() {
-    const fs::path folder = fs::path(path_).parent_path();
-    const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    ::fsync(fd);
-    ::close(fd);
-  }
-
-  const std::string path_;
-  std::string name_;
-  int fd_ = -1;
-  int error_ = 0;
-  bool kept_ = false;
-};
-
 hv::SnapshotSource source_of(std::FILE* file) {
   return [file](std::span<uint8_t> out) {
     return out.empty() || std::fread(out.data(), 1, out.size(), file) == out.size();
@@ -128,7 +77,7 @@ Status save_replay(const std::string& path, const replay::Bookmark& bookmark,
   struct stat there;
   if (::stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode))
     return file_error(path, "write", "something there that is no regular file");
-  Draft draft(path);
+  DraftFile draft(path, {.mode = 0600, .durable = true});
   const auto failed = [&] { return file_error(path, "write", std::strerror(draft.error())); };
   if (draft.error() != 0) return failed();
   const Status written =
@@ -137,7 +86,9 @@ Status save_replay(const std::string& path, const replay::Bookmark& bookmark,
         return Done{};
       });
   if (!written.ok()) return written;
-  if (!draft.keep()) return failed();
+  if (!draft.commit()) return failed();
+  // The file is whole whatever comes of this, so a folder that cannot be synced is no error.
+  (void)sync_folder(fs::path(path).parent_path());
   return Done{};
 }
 
