@@ -397,4 +397,27 @@ std::optional<UserError> refuse_to_record(const HostProfile& profile, const std:
   return std::nullopt;
 }
 
+std::optional<UserError> refuse_other_counter(const HostProfile& profile, LandsBy lands_by,
+                                              const std::string& name) {
+  if (lands_by == LandsBy::kModel) return std::nullopt;
+  const bool steps = lands_by == LandsBy::kSteps;
+  UserError error{.id = "PMU-023",
+                  .exit_code = ExitCode::kIncompatible,
+                  .what = fmt::format("the host profile {} is of another counter", name),
+                  .needed = steps ? "one that was measured on a processor"
+                                  : "one of the processor's counter, which the kvm backend uses",
+                  .mend = fmt::format("measure this host: `understudy calibrate --backend kvm{} -o "
+                                      "FILE`, or name no profile",
+                                      steps ? " --kvm-steps" : "")};
+  if (profile.model || profile.confidence == Confidence::kModel) {
+    error.seen = profile.model ? "a [model] table" : "confidence = \"model\"";
+    error.seen += ": it speaks of a counter that the software processor models";
+    return error;
+  }
+  if (steps || profile.event != kStepsEvent) return std::nullopt;
+  error.seen =
+      fmt::format("event = \"{}\": it speaks of stepping, without any counter", kStepsEvent);
+  return error;
+}
+
 }  // namespace us::pmu

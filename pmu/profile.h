@@ -21,11 +21,20 @@ constexpr char kProfileSchema[] = "understudy.host-profile.v1";
 constexpr uint64_t kMarginMax = 1'000'000;       // branches
 constexpr uint64_t kMinimumPeriodMax = 100'000;  // branches
 constexpr size_t kProfileBytesMax = 256 * 1024;
+// As `event`: there was no counter, and what was measured is stepping.
+constexpr char kStepsEvent[] = "steps";
 
 enum class Confidence : uint8_t {
   kMeasured,  // on this very host
   kTable,     // from the table of microarchitectures
   kModel,     // of a modelled counter: exact by construction
+};
+
+// What a machine lands by, and so what a profile for it must speak of.
+enum class LandsBy : uint8_t {
+  kModel,    // the software processor's own counter, or one modelled after the profile
+  kCounter,  // the host's
+  kSteps,    // no counter: every instruction is stepped
 };
 
 struct HostIdentity {
@@ -113,5 +122,11 @@ ModelOptions model_options(const HostProfile& profile);
 
 // PMU-010: quirks of the profile that make the host unfit to record; nothing: fit.
 std::optional<UserError> refuse_to_record(const HostProfile& profile, const std::string& name);
+
+// PMU-023: the profile is of something else than what the machine lands by, and its margin means
+// nothing there; nothing: it may be used. A model takes any profile, and so does stepping, which no
+// margin of a counter can lead astray, but for a model's.
+std::optional<UserError> refuse_other_counter(const HostProfile& profile, LandsBy lands_by,
+                                              const std::string& name);
 
 }  // namespace us::pmu

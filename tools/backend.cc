@@ -78,6 +78,11 @@ std::string BackendChoice::contract() const {
   return cooperative ? kCooperativeContract : kKvmContract;
 }
 
+pmu::LandsBy BackendChoice::lands_by() const {
+  if (name != "kvm") return pmu::LandsBy::kModel;
+  return by_steps ? pmu::LandsBy::kSteps : pmu::LandsBy::kCounter;
+}
+
 void add_backend_options(CLI::App& app, BackendChoice& choice) {
   app.add_flag("--kvm-steps", choice.by_steps,
                "kvm backend: no branch counter, every instruction is stepped (far slower)");
@@ -94,15 +99,20 @@ Status use_backend(BackendChoice& choice) {
   return Done{};
 }
 
-Contracts::Contracts(const BackendChoice& here) {
+Contracts::Contracts(const BackendChoice& here, const std::optional<pmu::HostProfile>& profile) {
   refusals_[kSoftContract] = "";
   for (const bool cooperative : {false, true}) {
     BackendChoice there = here;
     there.name = "kvm";
     there.cooperative = cooperative;
+    std::string& refusal = refusals_[there.contract()];
     const std::string rows = obstacles(there);
-    refusals_[there.contract()] =
-        rows.empty() ? "" : fmt::format("this host cannot do {}: {}", mode_of(there).name, rows);
+    if (!rows.empty()) {
+      refusal = fmt::format("this host cannot do {}: {}", mode_of(there).name, rows);
+    } else if (profile) {
+      const auto other = pmu::refuse_other_counter(*profile, there.lands_by(), "of the standby");
+      if (other) refusal = fmt::format("{} [{}]: {}", other->what, other->id, other->seen);
+    }
   }
 }
 
@@ -112,7 +122,7 @@ std::string Contracts::refuse(const std::string& contract) const {
 }
 
 pmu::HostProfile uncalibrated_profile(const BackendChoice& choice) {
-  if (choice.name == "kvm" && !choice.by_steps) {
+  if (choice.lands_by() == pmu::LandsBy::kCounter) {
     const HostSeams seams = open_host();
     if (const auto row = pmu::usable_event(seams.system->cpu()); row.ok())
       return {.event = std::string((*row)->name), .margin = (*row)->skid, .minimum_period = 32};

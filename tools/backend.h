@@ -22,6 +22,8 @@ struct BackendChoice {
 
   // What makes two backends run a guest alike; part of the handshake of a pair.
   std::string contract() const;
+  // As long as "auto" is not decided: the model, for which any profile will do.
+  pmu::LandsBy lands_by() const;
 };
 
 // For verbs that take no VM options: those that a recording or a primary does not decide.
@@ -32,11 +34,12 @@ void add_backend_options(CLI::App& app, BackendChoice& choice);
 // rows of hostcheck named.
 Status use_backend(BackendChoice& choice);
 
-// Which contracts this host can keep. The host is checked once, when this is made: it takes too
-// long for whoever asks later, who has a peer waiting.
+// Which contracts this host can keep, and land in with its profile, if it has one. The host is
+// checked once, when this is made: it takes too long for whoever asks later, who has a peer
+// waiting.
 class Contracts {
  public:
-  explicit Contracts(const BackendChoice& here);
+  Contracts(const BackendChoice& here, const std::optional<pmu::HostProfile>& profile);
   // Why this host cannot run what the contract names; empty: it can.
   std::string refuse(const std::string& contract) const;
 

@@ -164,12 +164,10 @@ Result<RecordedSide> open_side(const std::string& name, const SideOptions& optio
                                             uint32_t crc) {
     return images->read(device, offset, length, crc);
   };
-  side.profile = recorded.vm.profile;
-  if (!options.pmu_profile.empty()) {
-    auto profile = load_host_profile(options.pmu_profile);
-    if (!profile.ok()) return profile.error();
-    side.profile = std::move(profile).value();
-  }
+  auto profile =
+      profile_to_replay_with(options.pmu_profile, recorded.vm.profile, recorded.vm.config.backend);
+  if (!profile.ok()) return profile.error();
+  side.profile = std::move(profile).value();
   return recorded;
 }
 

@@ -27,7 +27,7 @@ struct SideOptions {
 };
 
 // `name` is "a" or "b". Errors: those of LogReader::open, read_opening, read_description and
-// load_profile.
+// load_host_profile.
 Result<RecordedSide> open_side(const std::string& name, const SideOptions& options);
 
 // DIV-001: recordings of different machines cannot be compared; the message names what differs.

@@ -66,7 +66,8 @@ Result<std::unique_ptr<FtBase>> FtOptions::open(const VmConfig& config,
   if (credentials_text.empty()) return no_credentials();
   auto credentials = log::load_credentials(credentials_text);
   if (!credentials.ok()) return credentials.error();
-  auto profile = load_fit_profile(pmu_profile_.empty() ? config.pmu_profile : pmu_profile_);
+  auto profile =
+      load_fit_profile(pmu_profile_.empty() ? config.pmu_profile : pmu_profile_, config.backend);
   if (!profile.ok()) return profile.error();
   std::string where = arbiter_.empty() ? config.ft.arbiter : arbiter_;
   if (where.empty()) where = default_arbiter(config);

@@ -83,7 +83,7 @@ Result<int> record(const RecordOptions& options, const Globals& globals) {
   auto config = resolve(options);
   if (!config.ok()) return config.error();
   if (const Status s = use_backend(config->backend); !s.ok()) return s.error();
-  auto profile = load_fit_profile(config->pmu_profile);
+  auto profile = load_fit_profile(config->pmu_profile, config->backend);
   if (!profile.ok()) return profile.error();
   log::LogWriterOptions writer_options;
   if (!options.size_max.empty()) {

@@ -157,13 +157,6 @@ BackendChoice backend_of(const ReplayOptions& options, const RecordedVm& recorde
   return choice;
 }
 
-// The profile named now, else the recorded one, else none: what is known without.
-Result<pmu::HostProfile> profile_of(const ReplayOptions& options, const RecordedVm& recorded,
-                                    const BackendChoice& backend) {
-  if (!options.pmu_profile.empty()) return load_host_profile(options.pmu_profile);
-  return recorded.profile.value_or(uncalibrated_profile(backend));
-}
-
 // Images as named now, else where they were when the recording was made.
 ImageReader images_of(const ReplayOptions& options, const RecordedVm& recorded) {
   std::vector<std::string> paths = options.images;
@@ -260,7 +253,7 @@ Result<int> replay(const ReplayOptions& options, const Globals& globals) {
   if (!recorded.ok()) return recorded.error();
   BackendChoice backend = backend_of(options, *recorded);
   if (const Status s = use_backend(backend); !s.ok()) return s.error();
-  auto profile = profile_of(options, *recorded, backend);
+  auto profile = profile_to_replay_with(options.pmu_profile, recorded->profile, backend);
   if (!profile.ok()) return profile.error();
   auto saved = options.place.open((*reader)->manifest().id);
   if (!saved.ok()) return saved.error();

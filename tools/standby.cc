@@ -329,15 +329,16 @@ Result<int> standby(const StandbyOptions& options, const Globals& globals) {
   if (!options.name.empty()) config.name = options.name;
   if (config.name.empty()) config.name = "vm";
   use_executor(options.executor, config.executor);
+  config.backend.by_steps = options.backend.by_steps;
   SignalWatch signals;
   auto base = options.ft.open(config, "standby");
   if (!base.ok()) return base.error();
   (*base)->keep_log = options.keep_log;
   (*base)->backend = options.backend;
-  (*base)->pair.refuse_contract = [contracts =
-                                       Contracts(options.backend)](const std::string& contract) {
-    return contracts.refuse(contract);
-  };
+  (*base)->pair.refuse_contract =
+      [contracts = Contracts(options.backend, (*base)->profile)](const std::string& contract) {
+        return contracts.refuse(contract);
+      };
   if (options.plant_fault != 0) (*base)->meddle = flip_a_bit_at(options.plant_fault);
   Standby side(options, globals, **base, signals);
   return side.run(config.name);

@@ -367,7 +367,7 @@ std::vector<UserError> check_vm_config(const VmConfig& c) {
   if (!c.initrd.empty()) check_readable(found, "initrd", c.initrd, false);
   for (const VmDisk& d : c.disks) check_readable(found, "disk", d.path, !d.read_only);
   if (!c.pmu_profile.empty())
-    if (const auto profile = load_host_profile(c.pmu_profile); !profile.ok())
+    if (const auto profile = load_host_profile(c.pmu_profile, c.backend); !profile.ok())
       found.push_back(profile.error());
   if (c.memory_bytes < (16u << 20) || c.memory_bytes % 4096 != 0)
     found.push_back(bad_value("memory", fmt::format("{} bytes", c.memory_bytes),

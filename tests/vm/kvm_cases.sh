@@ -212,6 +212,79 @@ case_kvm_calibrate_steps() {
   kvm_calibrate_steps
 }
 
+# A margin of steps, or of a model, is none of the counter's that counts here; and who is stepped needs none.
+case_kvm_other_counter() {
+  need_program gcc gcc
+  multiboot count
+  local guest=(--kernel count.elf --memory 32M --debug-exit) profile
+  model seed=15,skid=uniform:0:60
+  us calibrate --backend kvm --kvm-steps --quick -o steps.toml
+  expect_status 0
+  us calibrate --backend kvm --quick -o counter.toml
+  expect_status 0
+  us calibrate --backend soft --quick -o modelled.toml
+  expect_status 0
+  us record --backend kvm "${guest[@]}" -o counted
+  expect_status 0
+  for profile in steps modelled; do
+    printf 'backend = "kvm"\n[pmu]\nprofile = "%s.toml"\n' "$profile" >vm.toml
+    for verb in "record --backend kvm --pmu-profile $profile.toml -o other" "record vm.toml -o other" "run vm.toml"; do
+      # shellcheck disable=SC2086
+      us $verb "${guest[@]}"
+      expect_error PMU-023 5
+    done
+    us vm check vm.toml --kernel count.elf
+    expect_error PMU-023 5
+    # Where nobody says which backend, it is known once this host was looked at.
+    us record --pmu-profile "$profile.toml" "${guest[@]}" -o other
+    expect_error PMU-023 5
+    [[ ! -e other ]] || fail "a recording was begun"
+    us replay counted --pmu-profile "$profile.toml"
+    expect_error PMU-023 5
+  done
+
+  us record --backend kvm --kvm-steps --pmu-profile modelled.toml "${guest[@]}" -o other
+  expect_error PMU-023 5
+  us record --backend kvm --kvm-steps --pmu-profile steps.toml "${guest[@]}" -o stepped
+  expect_status 0
+  us replay stepped --kvm-steps --pmu-profile counter.toml
+  expect_status 0
+  # The recorded profile speaks of steps: a counter lands with its own margin.
+  us replay stepped --stats replay.json
+  expect_status 0
+  expect_json replay.json landings '[1-9][0-9]*'
+  expect_json replay.json landing_overshoots 0
+
+  # The software processor models the one and is exact with the other.
+  us record --backend soft --pmu-profile modelled.toml "${guest[@]}" -o soft
+  expect_status 0
+  us replay soft
+  expect_status 0
+  us replay soft --pmu-profile steps.toml
+  expect_status 0
+}
+
+# Both sides of a pair refuse such a profile: at once where their own description says which backend, else a
+# standby refuses the primary.
+case_kvm_pair_other_counter() {
+  make_pair
+  profile_of skylake 101
+  cp vm.toml auto.toml
+  sed -i '1i backend = "kvm"' vm.toml
+  model seed=16
+  us protect vm.toml --pmu-profile profile.toml
+  expect_error PMU-023 5
+  us standby vm.toml --listen 127.0.0.1:0 --pmu-profile profile.toml
+  expect_error PMU-023 5
+  cp vm.toml kvm.toml
+  mv auto.toml vm.toml
+  standby --pmu-profile profile.toml
+  mv kvm.toml vm.toml
+  primary
+  wait_until "the refusal" grep -q 'the host profile of the standby is of another counter \[PMU-023\]' primary.err
+  kill "$primary" "$standby"
+}
+
 # What somebody with a Xeon runs once, on the model: every question answered; and what spoils an answer.
 case_kvm_acceptance() {
   model seed=10,skid=fixed:9

@@ -169,6 +169,45 @@ TEST_CASE("a host that was measured and miscounts may not record, whatever the r
   CHECK(error->seen.find("exact = false") != std::string::npos);
 }
 
+TEST_CASE("a profile of steps is PMU-023 where a counter counts, and may be used elsewhere") {
+  HostProfile profile = full_profile();
+  profile.model.reset();
+  profile.event = "steps";
+  const auto error = refuse_other_counter(profile, LandsBy::kCounter, "host.toml");
+  REQUIRE(error.has_value());
+  CHECK(error->id == "PMU-023");
+  CHECK(error->exit_code == ExitCode::kIncompatible);
+  CHECK(error->what.find("host.toml") != std::string::npos);
+  CHECK(error->seen.find("\"steps\"") != std::string::npos);
+  CHECK_FALSE(refuse_other_counter(profile, LandsBy::kSteps, "host.toml"));
+  CHECK_FALSE(refuse_other_counter(profile, LandsBy::kModel, "host.toml"));
+}
+
+TEST_CASE("a modelled counter's profile is PMU-023 on any processor but the software's") {
+  for (const bool table : {false, true}) {
+    HostProfile profile = default_model_profile();
+    // Either of the two says it.
+    if (table) profile.confidence = Confidence::kTable;
+    if (!table) profile.model.reset();
+    for (const LandsBy lands_by : {LandsBy::kCounter, LandsBy::kSteps}) {
+      const auto error = refuse_other_counter(profile, lands_by, "host.toml");
+      REQUIRE(error.has_value());
+      CHECK(error->id == "PMU-023");
+      CHECK(error->seen.find(table ? "[model]" : "confidence") != std::string::npos);
+      CHECK((error->mend.find("--kvm-steps") != std::string::npos) ==
+            (lands_by == LandsBy::kSteps));
+    }
+    CHECK_FALSE(refuse_other_counter(profile, LandsBy::kModel, "host.toml"));
+  }
+}
+
+TEST_CASE("a profile of a processor's counter may be used whatever a machine lands by") {
+  HostProfile profile = full_profile();
+  profile.model.reset();
+  for (const LandsBy lands_by : {LandsBy::kModel, LandsBy::kCounter, LandsBy::kSteps})
+    CHECK_FALSE(refuse_other_counter(profile, lands_by, "host.toml"));
+}
+
 TEST_CASE("every quirk has a name that finds it again, parts, an effect, a probe and a remedy") {
   for (const QuirkInfo& info : all_quirks()) {
     CHECK(quirk_by_name(info.name) == info.quirk);
