@@ -75,7 +75,9 @@ void deliver_debug_traps(Cpu& c, bool single_step) {
   }
   report_debug_hits(c);
   if (single_step) c.dr6 |= dr6::kBs;
-  deliver_event(c, {.vector = kDebug, .kind = EventKind::kTrap}, c.rip);
+  // The step began without RF: only a string with elements left has set it.
+  const bool amid_string = (c.rflags_other & flag::kRf) != 0;
+  deliver_event(c, {.vector = kDebug, .kind = EventKind::kTrap, .amid_string = amid_string}, c.rip);
 }
 
 }  // namespace us::hv

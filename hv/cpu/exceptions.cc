@@ -42,7 +42,8 @@ Event event_of(const Fault& f) {
 }  // namespace
 
 uint64_t saved_flags(const Cpu& c, const Event& event) {
-  const uint64_t rf = event.kind == EventKind::kFault ? flag::kRf : 0;
+  const bool resumes = event.kind == EventKind::kFault || event.amid_string;
+  const uint64_t rf = resumes ? flag::kRf : 0;
   // A processor clears RF with every instruction, this one only where breakpoints are looked for.
   // What stands in for hardware must not show one that was left over.
   const uint64_t stale = c.intercepts.debug || c.intercepts.msrs ? flag::kRf : 0;

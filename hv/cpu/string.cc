@@ -4,7 +4,8 @@
 //
 // A repetition of more than kPiece elements is executed in pieces, each of which counts as one
 // instruction. They end where RCX is a multiple of kPiece: where a kick may stop the guest depends
-// on its state alone, and no two such places have the same number of instructions.
+// on its state alone, and no two such places have the same number of instructions. With TF set a
+// piece is one element, as the trap comes after each (SDM 3B 18.3.1.4).
 #include <algorithm>
 #include <cstring>
 
@@ -44,7 +45,9 @@ class Strings {
                                             : ~uint64_t{0}),
         down_((c.rflags_other & flag::kDf) != 0),
         flat_(c.mode.is64() && (op.flags & Op::kAddress32) == 0),
-        repeats_((op.flags & (Op::kRep | Op::kRepne)) != 0) {}
+        repeats_((op.flags & (Op::kRep | Op::kRepne)) != 0),
+        stepped_((c.rflags_other & flag::kTf) != 0),
+        piece_(stepped_ ? 1 : kPiece) {}
 
   bool down() const { return down_; }
   bool repeats() const { return repeats_; }
@@ -53,7 +56,7 @@ class Strings {
   // How many of them are left in this piece.
   uint64_t piece() const {
     const uint64_t left = count();
-    return left == 0 ? 0 : (left - 1) % kPiece + 1;
+    return left == 0 ? 0 : (left - 1) % piece_ + 1;
   }
 
   // Linear address of the element a side points at.
@@ -96,7 +99,7 @@ class Strings {
     if (!repeats_) return true;
     set(kRcx, c_.regs[kRcx] - n);
     const uint64_t left = count();
-    return !more || left == 0 || left % kPiece != 0 || go_on();
+    return !more || left == 0 || left % piece_ != 0 || go_on();
   }
 
  private:
@@ -114,7 +117,7 @@ class Strings {
     if (c_.branches < c_.branch_limit.load(std::memory_order_relaxed)) return true;
     c_.exit = Exit::kContinue;
     // An instruction breakpoint has been met before the first piece. SDM 3B 18.3.1.1
-    if ((c_.dr7 & 0xff) != 0 || c_.intercepts.resume_flag) c_.rflags_other |= flag::kRf;
+    if ((c_.dr7 & 0xff) != 0 || stepped_ || c_.intercepts.resume_flag) c_.rflags_other |= flag::kRf;
     return false;
   }
   uint64_t lowest(uint64_t at, uint64_t n) const { return down_ ? at - (n - 1) * size_ : at; }
@@ -142,7 +145,8 @@ class Strings {
   const Op& op_;
   const unsigned size_;
   const uint64_t mask_;
-  const bool down_, flat_, repeats_;
+  const bool down_, flat_, repeats_, stepped_;
+  const uint64_t piece_;  // elements
 };
 
 // --- MOVS

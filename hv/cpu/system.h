@@ -104,6 +104,7 @@ struct Event {
   EventKind kind = EventKind::kFault;
   bool has_error = false;
   uint32_t error = 0;
+  bool amid_string = false;  // a trap after an element that is not the last: RF is saved
 
   uint32_t ext() const { return kind == EventKind::kSoftware ? 0 : 1; }
 };

@@ -346,7 +346,8 @@ std::optional<StopReason> KvmVcpu::leave_shadow(const RunRequest& request) {
   while (!shutdown_ && !failure_ && !halted_) {
     fetch(kEvents | kRegs);
     const bool armed = resume_armed_ && shadow_.rip == request.breakpoint;  // RF is ours
-    if (!shadow_.interrupt_shadow && (!resume_flag_ || armed)) break;
+    const bool resuming = resume_flag_ && !armed;
+    if (!shadow_.interrupt_shadow && !resuming && !amid_string_) break;
     if (request.stop_when_interruptible && interruptible()) return StopReason::kInterruptWindow;
     ++statistics_.left_shadows;
     if (step_once() == StopReason::kAttention) attention_ = true;
@@ -358,6 +359,7 @@ std::optional<StopReason> KvmVcpu::leave_shadow(const RunRequest& request) {
 
 std::optional<StopReason> KvmVcpu::enter(const RunRequest& request) {
   prepare_breakpoint(request);
+  amid_string_ = false;
   if (!arm(request.alarm)) return StopReason::kFailed;
   kvm_run& page = vm_->page();
   for (;;) {

@@ -34,6 +34,7 @@ StopReason KvmVcpu::step_once() {
   const bool by_debug = step_kernel(plan);
   if (failure_) return StopReason::kFailed;
   if (!shutdown_) finish_step(plan, from, by_debug);
+  amid_string_ = plan.repeats && !shutdown_ && !failure_ && stands_at(from);
   const bool wanted = bus_.take_attention();
   if (!wanted && !attention_) return StopReason::kStepped;
   attention_ = false;
@@ -119,6 +120,11 @@ void KvmVcpu::finish_step(const StepPlan& plan, uint64_t from, bool ended_by_deb
                                : static_cast<uint32_t>(shadow_.seg[kSs].base + shadow_.regs[kRsp]);
     clean_flags_at(stack, plan.flags_bytes);
   }
+}
+
+bool KvmVcpu::stands_at(uint64_t rip) const {
+  fetch(kRegs);
+  return shadow_.rip == rip;
 }
 
 // Only what went on past the instruction was executed: a fault leads elsewhere, and then the step

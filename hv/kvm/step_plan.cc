@@ -86,6 +86,8 @@ StepPlan describe(const Cpu& cpu, uint64_t rip, const Decoded& in) {
     if (!cpu.mode.is64()) plan.target &= in.raw.operand_width == 16 ? 0xffff : 0xffff'ffff;
   }
   plan.holds_trap = writes_stack_segment(in);
+  plan.repeats = (in.raw.attributes &
+                  (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) != 0;
   plan.needs_rest = uses_vectors(in) || in.raw.mnemonic == ZYDIS_MNEMONIC_SYSCALL ||
                     in.raw.mnemonic == ZYDIS_MNEMONIC_SYSENTER;
   switch (in.raw.mnemonic) {

@@ -222,6 +222,7 @@ std::optional<KvmModel::Stop> KvmModel::debug_stop() {
       return Stop{0, KVM_EXIT_HLT};
     }
   }
+  if (!options_.trap_sets_resume_flag) c().rflags_other &= ~flag::kRf;
   auto& arch = page().debug.arch;
   arch = {};
   arch.exception = kDebug;

@@ -42,7 +42,8 @@ struct KvmModelOptions {
   bool hides_spurious_faults = false;
   bool guest_only_trace = false;
   bool resume_flag_works = true;
-  bool halt_ends_step = true;  // a stepped HLT is reported as such, not as a step
+  bool trap_sets_resume_flag = true;  // of a step that ends amid a string instruction
+  bool halt_ends_step = true;         // a stepped HLT is reported as such, not as a step
   // What the host lacks.
   int open_error = 0;
   std::set<uint32_t> absent = {};  // capabilities

@@ -85,9 +85,8 @@ void Trials::round(const char* name, const VcpuFactory& factory, bool kicked,
   trial.failure = unless_powered_off("the recording", recording.end);
   if (trial.failure.empty() && (recording.records == 0 || recording.epochs == 0))
     trial.failure = "nothing was recorded";
-  trial.figures =
-      fmt::format("{} inputs, {} epochs, {} instructions", recording.records, recording.epochs,
-                  recorded.machine->vcpu().point().instructions.value);
+  trial.figures = fmt::format("{} inputs, {} epochs, {} branches", recording.records,
+                              recording.epochs, recorded.machine->vcpu().branches().value);
   const bool go_on = trial.failure.empty();
   end(trial);
   if (!go_on) return;

@@ -219,6 +219,26 @@ TEST_CASE("TF traps after the next instruction with DR6.BS, and IRET with TF run
   CHECK((g.cpu().rflags_other & flag::kTf) == 0);
 }
 
+TEST_CASE(
+    "TF traps after each element of a repeated string, with RF in the frame but for the last") {
+  Guest g;
+  g.enter_long_mode();
+  Cpu& c = g.cpu();
+  c.regs[kRcx] = 3, c.regs[kRdi] = 0x70000, c.regs[kRax] = 0x77;
+  g.put(kCodeAt, {0xf3, 0xaa, 0xf4});  // rep stosb; hlt
+  c.rflags_other |= flag::kTf;
+  // Handler: mov rdx, [rsp+16]; bt edx, 16; adc rbx, rbx; iretq. RBX gathers RF of the frames.
+  g.put(handler_of(kDebug),
+        {0x48, 0x8b, 0x54, 0x24, 0x10, 0x0f, 0xba, 0xe2, 16, 0x48, 0x11, 0xdb, 0x48, 0xcf});
+  c.regs[kRbx] = 1;
+  constexpr int kSteps = 3 * (1 + 4);  // an element, and the handler
+  for (int i = 0; i < kSteps; ++i) CHECK(g.vcpu.step() == StopReason::kStepped);
+  CHECK(c.rip == kCodeAt + 2);
+  CHECK(c.regs[kRcx] == 0);
+  CHECK(c.regs[kRdi] == 0x70003);
+  CHECK(c.regs[kRbx] == 0b1110);
+}
+
 TEST_CASE("an instruction breakpoint faults before its instruction, RF in the frame passes it") {
   Guest g;
   g.enter_long_mode();
