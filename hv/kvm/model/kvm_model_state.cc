@@ -129,6 +129,7 @@ int KvmModel::create_vcpu(int) {
   for (const auto& [slot, region] : slots_) bytes += region.memory_size;
   debug_ = {};
   debug_installed_ = access_open_ = access_done_ = priority_exit_ = false;
+  soft_.reset();  // one of a VM before looks at that one's memory as it goes
   memory_ = GuestMemory::view_of(reinterpret_cast<uint8_t*>(slots_.at(0).userspace_addr), bytes);
   soft_ = std::make_unique<SoftVcpu>(*memory_, static_cast<Bus&>(*this));
   Cpu& cpu = c();
