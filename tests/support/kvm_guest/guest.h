@@ -45,6 +45,8 @@ std::string differences(Machine& a, Machine& b);
 struct Pace {
   std::chrono::nanoseconds anchor_interval, epoch_length, time_limit;
   uint64_t epochs_per_memory_check = 5;
+  // Kicks of a storm. Each brings an input, and the guest must get somewhere between two.
+  std::chrono::microseconds between_kicks = std::chrono::milliseconds(1);
 };
 
 struct Recording {

@@ -7,8 +7,6 @@
 namespace us::hv::kvm::test {
 namespace {
 
-constexpr auto kBetweenKicks = std::chrono::milliseconds(1);
-
 // A machine of one kind, with what it said.
 struct Subject {
   TextWorld world;
@@ -79,7 +77,7 @@ void Trials::round(const char* name, const VcpuFactory& factory, bool kicked,
   Recording recording;
   {
     std::optional<Storm> storm;
-    if (kicked) storm.emplace(recorded.machine->vcpu(), kBetweenKicks);
+    if (kicked) storm.emplace(recorded.machine->vcpu(), host_.pace.between_kicks);
     recording = record(*recorded.machine, host_.pace);
   }
   trial.failure = unless_powered_off("the recording", recording.end);

@@ -21,7 +21,8 @@ constexpr uint64_t kCheckBranches = 100'000;
 constexpr Pace kPace{.anchor_interval = std::chrono::milliseconds(5),
                      .epoch_length = std::chrono::milliseconds(50),
                      .time_limit = std::chrono::minutes(5),
-                     .epochs_per_memory_check = 10};
+                     .epochs_per_memory_check = 10,
+                     .between_kicks = std::chrono::milliseconds(20)};
 
 VcpuFactory factory(KvmHost& host, const KvmOptions& options) {
   return [&host, options](GuestMemory& memory, Bus& bus) -> Result<std::unique_ptr<Vcpu>> {
