@@ -347,7 +347,7 @@ std::optional<StopReason> KvmVcpu::leave_shadow(const RunRequest& request) {
     fetch(kEvents | kRegs);
     const bool armed = resume_armed_ && shadow_.rip == request.breakpoint;  // RF is ours
     const bool resuming = resume_flag_ && !armed;
-    if (!shadow_.interrupt_shadow && !resuming && !amid_string_) break;
+    if (!shadow_.interrupt_shadow && !resuming && !step_holds_) break;
     if (request.stop_when_interruptible && interruptible()) return StopReason::kInterruptWindow;
     ++statistics_.left_shadows;
     if (step_once() == StopReason::kAttention) attention_ = true;
@@ -359,7 +359,7 @@ std::optional<StopReason> KvmVcpu::leave_shadow(const RunRequest& request) {
 
 std::optional<StopReason> KvmVcpu::enter(const RunRequest& request) {
   prepare_breakpoint(request);
-  amid_string_ = false;
+  step_holds_ = false;
   if (!arm(request.alarm)) return StopReason::kFailed;
   kvm_run& page = vm_->page();
   for (;;) {
@@ -388,7 +388,7 @@ std::optional<StopReason> KvmVcpu::enter(const RunRequest& request) {
 bool KvmVcpu::interruptible() const {
   if (shutdown_) return false;
   fetch(kRegs | kEvents);
-  return (shadow_.rflags_other & flag::kIf) != 0 && !shadow_.interrupt_shadow;
+  return (shadow_.rflags_other & flag::kIf) != 0 && !shadow_.interrupt_shadow && !step_holds_;
 }
 
 void KvmVcpu::inject_interrupt(uint8_t vector) {

@@ -128,7 +128,7 @@ class KvmVcpu final : public Vcpu {
   bool emulate_time(const StepPlan& plan);
   bool step_kernel(const StepPlan& plan);
   void finish_step(const StepPlan& plan, uint64_t from, bool ended_by_debug);
-  bool stands_at(uint64_t rip) const;
+  bool holds(const StepPlan& plan, uint64_t from, bool was_open) const;
   void clean_frame(const StepPlan::Landing& landing);
   void count_branches(const StepPlan& plan, uint64_t from, bool trapped);
   void clean_flags_at(uint64_t linear, unsigned bytes);
@@ -170,9 +170,10 @@ class KvmVcpu final : public Vcpu {
   bool nmi_pending_ = false;
   bool apic_base_stale_ = true;
 
-  // The last step did one element of a string instruction that has more of them. Processors set RF
-  // then, as for any trap there (SDM 3B 18.3.1.1); one that emulates them was seen not to.
-  bool amid_string_ = false;
+  // The last step ended where the guest takes no interrupt: amid a repeated string, or behind an
+  // STI that opened the window. Processors say so, by RF (SDM 3B 18.3.1.1) and by the shadow; one
+  // that emulates them was seen to say nothing.
+  bool step_holds_ = false;
   bool access_pending_ = false;  // served, and not yet completed by another KVM_RUN
   bool attention_ = false;       // the bus asked for it while something was being finished
   bool resume_armed_ = false;    // entered with RF set, to get over the breakpoint

@@ -97,7 +97,7 @@ void KvmVcpu::store(unsigned parts) {
   if ((parts & kRegs) != 0) {
     must(host.set_regs(vcpu, to_regs(shadow_)), "KVM_SET_REGS");
     resume_armed_ = false;
-    amid_string_ = false;
+    step_holds_ = false;
   }
   if ((parts & kRest) != 0) store_rest();
   if ((parts & kEvents) != 0) store_events();

@@ -22,6 +22,7 @@ StopReason KvmVcpu::step_once() {
   ++statistics_.steps;
   fetch(kCore);
   const uint64_t from = shadow_.rip;
+  const bool was_open = (shadow_.rflags_other & flag::kIf) != 0;
   const bool monitor = features().monitor_steps && options_.use_monitor_steps;
   StepPlan plan;
   if (!monitor || steps_ != nullptr) {
@@ -34,7 +35,7 @@ StopReason KvmVcpu::step_once() {
   const bool by_debug = step_kernel(plan);
   if (failure_) return StopReason::kFailed;
   if (!shutdown_) finish_step(plan, from, by_debug);
-  amid_string_ = plan.repeats && !shutdown_ && !failure_ && stands_at(from);
+  step_holds_ = holds(plan, from, was_open);
   const bool wanted = bus_.take_attention();
   if (!wanted && !attention_) return StopReason::kStepped;
   attention_ = false;
@@ -122,9 +123,12 @@ void KvmVcpu::finish_step(const StepPlan& plan, uint64_t from, bool ended_by_deb
   }
 }
 
-bool KvmVcpu::stands_at(uint64_t rip) const {
+bool KvmVcpu::holds(const StepPlan& plan, uint64_t from, bool was_open) const {
+  if (shutdown_ || failure_ || (!plan.repeats && !plan.opens_window)) return false;
   fetch(kRegs);
-  return shadow_.rip == rip;
+  if (plan.repeats) return shadow_.rip == from;
+  const bool open = (shadow_.rflags_other & flag::kIf) != 0;
+  return !was_open && open && shadow_.rip == from + plan.length;
 }
 
 // Only what went on past the instruction was executed: a fault leads elsewhere, and then the step

@@ -94,6 +94,7 @@ StepPlan describe(const Cpu& cpu, uint64_t rip, const Decoded& in) {
     case ZYDIS_MNEMONIC_RDTSCP: plan.reads_time_aux = true; [[fallthrough]];
     case ZYDIS_MNEMONIC_RDTSC: plan.reads_time = true; break;
     case ZYDIS_MNEMONIC_HLT: plan.halts = true; break;
+    case ZYDIS_MNEMONIC_STI: plan.opens_window = true; break;
     case ZYDIS_MNEMONIC_PUSHF:
     case ZYDIS_MNEMONIC_PUSHFD:
     case ZYDIS_MNEMONIC_PUSHFQ:

@@ -33,6 +33,7 @@ struct StepPlan {
   bool reads_time_aux = false;      // RDTSCP
   bool halts = false;
   bool repeats = false;        // a string instruction with REP
+  bool opens_window = false;   // STI
   bool needs_rest = false;     // what may follow depends on MXCSR, x87 or MSRs
   bool stores_flags = false;   // PUSHF
   bool enters_system = false;  // SYSCALL: the flags go to R11

@@ -222,7 +222,10 @@ std::optional<KvmModel::Stop> KvmModel::debug_stop() {
       return Stop{0, KVM_EXIT_HLT};
     }
   }
-  if (!options_.trap_sets_resume_flag) c().rflags_other &= ~flag::kRf;
+  if (!options_.step_shows_holds) {
+    c().rflags_other &= ~flag::kRf;
+    c().interrupt_shadow = false;
+  }
   auto& arch = page().debug.arch;
   arch = {};
   arch.exception = kDebug;

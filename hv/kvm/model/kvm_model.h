@@ -42,8 +42,9 @@ struct KvmModelOptions {
   bool hides_spurious_faults = false;
   bool guest_only_trace = false;
   bool resume_flag_works = true;
-  bool trap_sets_resume_flag = true;  // of a step that ends amid a string instruction
-  bool halt_ends_step = true;         // a stepped HLT is reported as such, not as a step
+  // A step that ends amid a string sets RF, one that ends behind an STI leaves its shadow.
+  bool step_shows_holds = true;
+  bool halt_ends_step = true;  // a stepped HLT is reported as such, not as a step
   // What the host lacks.
   int open_error = 0;
   std::set<uint32_t> absent = {};  // capabilities
