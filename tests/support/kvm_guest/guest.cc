@@ -48,6 +48,8 @@ CpuState registers_of(Machine& machine) {
   state.instructions = 0;
   // Which backends see by themselves: KVM takes and gives RF with debugging only.
   state.rflags_other &= ~flag::kRf;
+  // Parts differ in whether they keep the opcode of instructions that raise nothing. SDM 1 8.1.9
+  state.fpu.opcode = 0;
   // The hidden part of a segment that may not be used is whatever was there.
   for (Segment& s : state.seg)
     if (!s.present()) s.limit = 0;
