@@ -1,6 +1,8 @@
 // Guests that are hard to land on, entered in 64-bit mode at 0x100000 with identity paging and the kind's
 // number in R12: each runs for ever in what its name says, under a local APIC timer. No kind counts on
 // anything but registers to tell its places apart, so that landing without instruction counts can, too.
+#include "tests/support/gates.inc"
+
         .text
         .code64
         .globl landing_payload_begin, landing_payload_end
@@ -11,11 +13,6 @@ landing_payload_begin:
         xor     %eax, %eax
         mov     $0x200, %ecx
         rep stosq
-        .macro  gate vector, handler
-        lea     \handler(%rip), %rax
-        mov     $0x200000 + \vector * 16, %edi
-        call    set_gate
-        .endm
         gate    2, skip
         gate    3, skip
         gate    6, undefined
@@ -163,13 +160,6 @@ interrupt:
         incq    0x320010
         movl    $0, 0xb0(%rbx)          // EOI
         iretq
-set_gate:                               // handler RAX into the gate at RDI, code selector 0x10
-        mov     %ax, (%rdi)
-        movw    $0x10, 2(%rdi)
-        movw    $0x8e00, 4(%rdi)
-        shr     $16, %rax
-        mov     %ax, 6(%rdi)
-        movl    $0, 8(%rdi)
-        ret
+        define_set_gate 0x10
 landing_payload_end:
         .section .note.GNU-stack,"",@progbits

@@ -2,6 +2,8 @@
 // one to one. Every round: ring 3 and back by SYSCALL, SYSRET, INT and IRET; faults inside handlers; flags
 // stored and loaded; interrupt shadows; ports, device memory, MSRs, CPUID, time; strings; x87 and SSE. Sums
 // what it sees in R15, counts rounds in R13, and powers off after R14 rounds.
+#include "tests/support/gates.inc"
+
         .text
         .code64
         .globl kvm_payload_begin, kvm_payload_end
@@ -12,28 +14,14 @@ kvm_payload_begin:
         xor     %eax, %eax
         mov     $0x400, %ecx
         rep stosq
-        lea     on_divide(%rip), %rax
-        mov     $0x200000 + 0 * 16, %edi
-        call    set_gate
-        lea     on_breakpoint(%rip), %rax
-        mov     $0x200000 + 3 * 16, %edi
-        call    set_gate
+        gate    0, on_divide
+        gate    3, on_breakpoint
         orb     $0x60, 0x200000 + 3 * 16 + 5    // DPL 3
-        lea     on_undefined(%rip), %rax
-        mov     $0x200000 + 6 * 16, %edi
-        call    set_gate
-        lea     on_protection(%rip), %rax
-        mov     $0x200000 + 13 * 16, %edi
-        call    set_gate
-        lea     on_page_fault(%rip), %rax
-        mov     $0x200000 + 14 * 16, %edi
-        call    set_gate
-        lea     on_timer(%rip), %rax
-        mov     $0x200000 + 32 * 16, %edi
-        call    set_gate
-        lea     on_call(%rip), %rax
-        mov     $0x200000 + 48 * 16, %edi
-        call    set_gate
+        gate    6, on_undefined
+        gate    13, on_protection
+        gate    14, on_page_fault
+        gate    32, on_timer
+        gate    48, on_call
         orb     $0x60, 0x200000 + 48 * 16 + 5
         movw    $0xfff, 0x203000
         movq    $0x200000, 0x203002
@@ -302,13 +290,6 @@ on_timer:
         movl    $0, 0xb0(%rax)                  // EOI
         pop     %rax
         iretq
-set_gate:                                       // handler RAX into the gate at RDI, code selector 8
-        mov     %ax, (%rdi)
-        movw    $8, 2(%rdi)
-        movw    $0x8e00, 4(%rdi)
-        shr     $16, %rax
-        mov     %ax, 6(%rdi)
-        movl    $0, 8(%rdi)
-        ret
+        define_set_gate 8
 kvm_payload_end:
         .section .note.GNU-stack,"",@progbits

@@ -1,6 +1,8 @@
 // A guest whose path depends on everything that can be planted, entered in 64-bit mode at 0x100000 with
 // identity paging: memory (a table at 0x340000), the time stamp counter, CPUID, typed bytes, and timer
 // interrupts. Each has a branch with a label. Counts rounds in R15, powers off after R14 of them.
+#include "tests/support/gates.inc"
+
         .text
         .code64
         .globl diverge_payload_begin, diverge_payload_end
@@ -13,12 +15,8 @@ diverge_payload_begin:
         xor     %eax, %eax
         mov     $0x200, %ecx
         rep stosq
-        lea     timer_handler(%rip), %rax
-        mov     $0x200000 + 32 * 16, %edi
-        call    set_gate
-        lea     spurious(%rip), %rax
-        mov     $0x200000 + 255 * 16, %edi
-        call    set_gate
+        gate    32, timer_handler
+        gate    255, spurious
         movw    $0xfff, 0x201000
         movq    $0x200000, 0x201002
         lidt    0x201000
@@ -90,13 +88,6 @@ timer_handler:
         pop     %rax
 spurious:
         iretq
-set_gate:                               // handler RAX into the gate at RDI, code selector 0x10
-        mov     %ax, (%rdi)
-        movw    $0x10, 2(%rdi)
-        movw    $0x8e00, 4(%rdi)
-        shr     $16, %rax
-        mov     %ax, 6(%rdi)
-        movl    $0, 8(%rdi)
-        ret
+        define_set_gate 0x10
 diverge_payload_end:
         .section .note.GNU-stack,"",@progbits

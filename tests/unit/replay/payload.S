@@ -1,6 +1,8 @@
 // A guest made to be hard to land on, entered in 64-bit mode at 0x100000 with identity paging: a local
 // APIC timer interrupting back to back, tight jump loops, call/return chains, REP strings, page faults and
 // HLT. Counts its rounds in R15 and powers off through ACPI (PM1a_CNT at port 0x604) after R14 rounds.
+#include "tests/support/gates.inc"
+
         .text
         .code64
         .globl payload_begin, payload_end
@@ -12,15 +14,9 @@ payload_begin:
         xor     %eax, %eax
         mov     $0x200, %ecx
         rep stosq
-        lea     page_fault(%rip), %rax
-        mov     $0x200000 + 14 * 16, %edi
-        call    set_gate
-        lea     timer(%rip), %rax
-        mov     $0x200000 + 32 * 16, %edi
-        call    set_gate
-        lea     spurious(%rip), %rax
-        mov     $0x200000 + 255 * 16, %edi
-        call    set_gate
+        gate    14, page_fault
+        gate    32, timer
+        gate    255, spurious
         movw    $0xfff, 0x201000
         movq    $0x200000, 0x201002
         lidt    0x201000
@@ -92,13 +88,6 @@ timer:  push    %rax
         iretq
 spurious:
         iretq
-set_gate:                               // handler RAX into the gate at RDI, code selector 0x10
-        mov     %ax, (%rdi)
-        movw    $0x10, 2(%rdi)
-        movw    $0x8e00, 4(%rdi)
-        shr     $16, %rax
-        mov     %ax, 6(%rdi)
-        movl    $0, 8(%rdi)
-        ret
+        define_set_gate 0x10
 payload_end:
         .section .note.GNU-stack,"",@progbits
