@@ -5,7 +5,7 @@
 // A repetition of more than kPiece elements is executed in pieces, each of which counts as one
 // instruction. They end where RCX is a multiple of kPiece: where a kick may stop the guest depends
 // on its state alone, and no two such places have the same number of instructions. With TF set a
-// piece is one element, as the trap comes after each (SDM 3B 18.3.1.4).
+// piece is one element, as an exception may suspend a repetition after each (SDM 2B "REP").
 #include <algorithm>
 #include <cstring>
 
@@ -21,7 +21,7 @@ bool io_permitted(Cpu& c, uint16_t port, unsigned size);
 namespace {
 
 // About a hundred microseconds at most, and more than a program usually moves at once.
-constexpr uint64_t kPiece = 1 << 16;
+constexpr uint64_t kPiece = 1 << 16;  // a power of two
 
 // One of the two strings: where it is and how it is used.
 struct Side {
@@ -47,7 +47,7 @@ class Strings {
         flat_(c.mode.is64() && (op.flags & Op::kAddress32) == 0),
         repeats_((op.flags & (Op::kRep | Op::kRepne)) != 0),
         stepped_((c.rflags_other & flag::kTf) != 0),
-        piece_(stepped_ ? 1 : kPiece) {}
+        piece_mask_(stepped_ ? 0 : kPiece - 1) {}
 
   bool down() const { return down_; }
   bool repeats() const { return repeats_; }
@@ -56,7 +56,7 @@ class Strings {
   // How many of them are left in this piece.
   uint64_t piece() const {
     const uint64_t left = count();
-    return left == 0 ? 0 : (left - 1) % piece_ + 1;
+    return left == 0 ? 0 : ((left - 1) & piece_mask_) + 1;
   }
 
   // Linear address of the element a side points at.
@@ -99,7 +99,7 @@ class Strings {
     if (!repeats_) return true;
     set(kRcx, c_.regs[kRcx] - n);
     const uint64_t left = count();
-    return !more || left == 0 || left % piece_ != 0 || go_on();
+    return !more || left == 0 || (left & piece_mask_) != 0 || go_on();
   }
 
  private:
@@ -146,7 +146,7 @@ class Strings {
   const unsigned size_;
   const uint64_t mask_;
   const bool down_, flat_, repeats_, stepped_;
-  const uint64_t piece_;  // elements
+  const uint64_t piece_mask_;  // elements of a piece, less one
 };
 
 // --- MOVS
