@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/file_io.h"
+
 namespace us::replay {
 namespace {
 
@@ -16,15 +18,8 @@ class RealFileCalls final : public FileCalls {
   }
 
   int write(int fd, const std::string& bytes) override {
-    size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return errno;
-      if (n == 0) return EIO;
-      done += static_cast<size_t>(n);
-    }
-    return 0;
+    size_t written = 0;
+    return write_all(fd, {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, written);
   }
 
   int sync(int fd) override { return ::fsync(fd) == 0 ? 0 : errno; }
