@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -41,9 +42,17 @@ struct UserError {
 // A value or an error. `value()` on an error (and the reverse) is a bug, checked in release.
 template <class T, class E = UserError>
 class [[nodiscard]] Result {
+  using State = std::variant<T, E>;
+
  public:
   Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
   Result(E error) : state_(std::in_place_index<1>, std::move(error)) {}
+
+  // Of what converts to T: a pointer to a class derived from T's.
+  template <class U>
+  requires(!std::is_same_v<U, T> && std::is_convertible_v<U, T>) Result(Result<U, E> other)
+      : state_(other.ok() ? State(std::in_place_index<0>, std::move(other).value())
+                          : State(std::in_place_index<1>, other.error())) {}
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
@@ -69,7 +78,7 @@ class [[nodiscard]] Result {
   const T& operator*() const& { return value(); }
 
  private:
-  std::variant<T, E> state_;
+  State state_;
 };
 
 struct Done {};  // the value of a Result that only says "it worked"

@@ -27,24 +27,17 @@ Mode mode_of(const BackendChoice& choice) {
   return {"record_kvm_patched", &HostModes::record_kvm_patched};
 }
 
-std::string blocking_rows(const hv::kvm::HostReport& report, const Mode& mode) {
-  std::string out;
-  for (const hv::kvm::HostRow* row : report.blocking(mode.name))
-    out += fmt::format("{}{} ({})", out.empty() ? "" : "; ", row->id, row->seen);
-  return out;
-}
-
 // The rows of hostcheck in the way, each with what was seen; empty: none.
 std::string obstacles(const BackendChoice& choice) {
   const HostSeams seams = open_host();
   const Mode mode = mode_of(choice);
   // Most hosts lack something that shows without running a guest.
-  const std::string plain = blocking_rows(hv::kvm::check_host(seams.host(), {.quick = true}), mode);
+  const std::string plain = hv::kvm::check_host(seams.host(), {.quick = true}).obstacles(mode.name);
   if (!plain.empty()) return plain;
   const hv::kvm::HostReport report =
       hv::kvm::check_host(seams.host(), {.loop_branches = kCheckBranches});
   if (report.modes.*mode.there) return "";
-  const std::string rows = blocking_rows(report, mode);
+  const std::string rows = report.obstacles(mode.name);
   return rows.empty() ? "the check of the host came to no end" : rows;
 }
 
@@ -65,9 +58,7 @@ hv::VcpuFactory kvm_factory(const BackendChoice& choice) {
     options.keeps = std::make_shared<HostSeams>(seams);
     if (!choice.by_steps)
       options.counter = [seams](int signal) { return hv::kvm::open_counter(seams.host(), signal); };
-    auto made = hv::kvm::KvmVcpu::create(*seams.kvm, memory, bus, std::move(options));
-    if (!made.ok()) return made.error();
-    return std::unique_ptr<hv::Vcpu>(std::move(made).value());
+    return hv::kvm::KvmVcpu::create(*seams.kvm, memory, bus, std::move(options));
   };
 }
 

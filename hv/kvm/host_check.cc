@@ -169,13 +169,18 @@ std::vector<const HostRow*> HostReport::blocking(std::string_view mode) const {
   return out;
 }
 
+std::string HostReport::obstacles(std::string_view mode) const {
+  std::string out;
+  for (const HostRow* row : blocking(mode))
+    out += fmt::format("{}{} ({})", out.empty() ? "" : "; ", row->id, row->seen);
+  return out;
+}
+
 Result<std::unique_ptr<pmu::Counter>> open_counter(const Host& host, int alarm_signal) {
   const auto row = pmu::usable_event(host.system.cpu());
   if (!row.ok()) return row.error();
-  auto counter = pmu::PerfCounter::open(host.perf, **row,
-                                        {.thread = host.kvm.this_thread(), .signal = alarm_signal});
-  if (!counter.ok()) return counter.error();
-  return std::unique_ptr<pmu::Counter>(std::move(counter).value());
+  return pmu::PerfCounter::open(host.perf, **row,
+                                {.thread = host.kvm.this_thread(), .signal = alarm_signal});
 }
 
 HostReport check_host(const Host& host, const HostCheckOptions& options) {

@@ -38,6 +38,8 @@ struct HostReport {
 
   // The rows that keep a mode from working, by their ids.
   std::vector<const HostRow*> blocking(std::string_view mode) const;
+  // The same in one line, each with what was seen; empty: none.
+  std::string obstacles(std::string_view mode) const;
 };
 
 // The seams' other sides.

@@ -18,9 +18,7 @@ Result<std::unique_ptr<KvmVcpu>> ModelledHost::make_vcpu(GuestMemory& memory, Bu
   KvmOptions wanted = options.vcpu;
   if (options.counter)
     wanted.counter = [this](int signal) -> Result<std::unique_ptr<pmu::Counter>> {
-      auto counter = pmu::PerfCounter::open(perf, some_row(), {.signal = signal});
-      if (!counter.ok()) return counter.error();
-      return std::unique_ptr<pmu::Counter>(std::move(counter).value());
+      return pmu::PerfCounter::open(perf, some_row(), {.signal = signal});
     };
   wanted.trace = &trace;
   return KvmVcpu::create(kvm, memory, bus, wanted);
@@ -32,17 +30,15 @@ VcpuFactory modelled_vcpus(const RigOptions& options) {
     host->options.vcpu.keeps = host;
     auto made = host->make_vcpu(memory, bus);
     host->options.vcpu.keeps.reset();  // the vCPU keeps it now
-    if (!made.ok()) return made.error();
-    return std::unique_ptr<Vcpu>(std::move(made).value());
+    return made;
   };
 }
 
 Rig::Rig(const RigOptions& wanted) : ModelledHost(wanted) {
   const auto factory = [this](GuestMemory& memory, Bus& bus) -> Result<std::unique_ptr<Vcpu>> {
     auto made = make_vcpu(memory, bus);
-    if (!made.ok()) return made.error();
-    vcpu = made->get();
-    return std::unique_ptr<Vcpu>(std::move(made).value());
+    if (made.ok()) vcpu = made->get();
+    return made;
   };
   auto made =
       Machine::create({.memory_bytes = options.memory_bytes, .platform = {}}, world, factory);

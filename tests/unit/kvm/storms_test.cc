@@ -11,9 +11,7 @@ struct Stormy {
   explicit Stormy(const model::PerfOptions& options)
       : perf(options), kvm({.seed = 3, .time_exits = true, .monitor_steps = true}, &perf) {
     wanted.counter = [this](int signal) -> Result<std::unique_ptr<pmu::Counter>> {
-      auto counter = pmu::PerfCounter::open(perf, some_row(), {.signal = signal});
-      if (!counter.ok()) return counter.error();
-      return std::unique_ptr<pmu::Counter>(std::move(counter).value());
+      return pmu::PerfCounter::open(perf, some_row(), {.signal = signal});
     };
   }
   model::PerfModel perf;

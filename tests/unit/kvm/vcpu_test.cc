@@ -22,9 +22,7 @@ Result<std::unique_ptr<Machine>> make(model::KvmModel& kvm, OutputSink& world,
                                       const KvmOptions& options) {
   return Machine::create({.memory_bytes = 2u << 20, .platform = {}}, world,
                          [&](GuestMemory& memory, Bus& bus) -> Result<std::unique_ptr<Vcpu>> {
-                           auto made = KvmVcpu::create(kvm, memory, bus, options);
-                           if (!made.ok()) return made.error();
-                           return std::unique_ptr<Vcpu>(std::move(made).value());
+                           return KvmVcpu::create(kvm, memory, bus, options);
                          });
 }
 

@@ -26,17 +26,8 @@ constexpr Pace kPace{.anchor_interval = std::chrono::milliseconds(5),
 
 VcpuFactory factory(KvmHost& host, const KvmOptions& options) {
   return [&host, options](GuestMemory& memory, Bus& bus) -> Result<std::unique_ptr<Vcpu>> {
-    auto made = KvmVcpu::create(host, memory, bus, options);
-    if (!made.ok()) return made.error();
-    return std::unique_ptr<Vcpu>(std::move(made).value());
+    return KvmVcpu::create(host, memory, bus, options);
   };
-}
-
-std::string blocking(const HostReport& report, std::string_view mode) {
-  std::string out;
-  for (const HostRow* row : report.blocking(mode))
-    out += fmt::format("{}{} ({})", out.empty() ? "" : "; ", row->id, row->seen);
-  return out;
 }
 
 int run(uint64_t rounds) {
@@ -48,7 +39,7 @@ int run(uint64_t rounds) {
   const HostReport report = check_host(host, {.loop_branches = kCheckBranches});
   if (!report.modes.record_kvm_steps) {
     fmt::print(stderr, "SKIPPED: no /dev/kvm that runs a guest here: {}\n",
-               blocking(report, "record_kvm_steps"));
+               report.obstacles("record_kvm_steps"));
     return kSkipped;
   }
   TrialHost trial{.stepped = factory(*kvm, {}), .rounds = rounds, .pace = kPace};
@@ -59,7 +50,7 @@ int run(uint64_t rounds) {
     const auto row = pmu::usable_event(system->cpu());
     trial.margin = row.ok() ? (*row)->skid : 0;
   } else {
-    fmt::print("not tried: by the branch counter: {}\n", blocking(report, "record_kvm_patched"));
+    fmt::print("not tried: by the branch counter: {}\n", report.obstacles("record_kvm_patched"));
   }
   const bool passed = try_guest(trial, [](const Trial& t) {
     fmt::print("{}: {} ({})\n", t.name, t.failure.empty() ? "ok" : "FAILED: " + t.failure,
