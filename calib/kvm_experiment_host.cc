@@ -126,7 +126,7 @@ Status KvmExperimentHost::make_guest() {
 }
 
 std::string_view KvmExperimentHost::event() const {
-  return row_ == nullptr ? "steps" : std::string_view(row_->pfm_event);
+  return row_ == nullptr ? pmu::kStepsEvent : std::string_view(row_->pfm_event);
 }
 
 pmu::HostIdentity KvmExperimentHost::identity() const { return pmu::this_host(); }

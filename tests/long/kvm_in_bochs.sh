@@ -4,8 +4,8 @@
 # `understudy hostcheck`, a recording by steps and its replay, and kvm_guest_on_this_host.
 #   tests/long/kvm_in_bochs.sh [MODULES]
 # MODULES: a folder with kvm.ko and kvm-intel.ko to use instead of Debian's own (hv/kvm/patches/build-modules.sh makes
-# patched ones). Needs bochs, bochsbios, vgabios, grub-pc-bin, grub-common, xorriso, mtools, cpio, gcc and ./dev guest; takes a
-# quarter of an hour. Exit 0: recorded and replayed.
+# patched ones). Needs bochs, bochsbios, vgabios, grub-pc-bin, grub-common, xorriso, mtools, cpio, gcc and ./dev guest; takes
+# a few minutes. Exit 0: recorded and replayed.
 set -euo pipefail
 export LC_ALL=C
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
